@@ -1,0 +1,92 @@
+//! The guest's processor state between runs: general registers, flags, bases, vector state, counts.
+
+use model::Address;
+
+/// Bits of RFLAGS that a user program can see and change (SDM vol. 1, 3.4.3).
+pub const FLAGS_ARITHMETIC: u64 = 0x8d5;
+pub const FLAG_TRAP: u64 = 0x100;
+pub const FLAG_DIRECTION: u64 = 0x400;
+
+/// One task's processor state. Everything is the guest's own value; nothing is translated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cpu {
+    /// General registers in encoding order, see `model::gpr`.
+    pub general: [u64; 16],
+    pub rip: Address,
+    pub rflags: u64,
+    pub fs_base: u64,
+    pub gs_base: u64,
+    pub vector: VectorState,
+    /// Instructions retired by this state since its creation; a `rep` string counts once.
+    pub instructions: u64,
+    /// Conditional branches retired: Jcc, JrCXZ, LOOPcc, taken or not.
+    pub ticks: u64,
+}
+
+impl Default for Cpu {
+    fn default() -> Cpu {
+        Cpu {
+            general: [0; 16],
+            rip: Address(0),
+            rflags: 0x202,
+            fs_base: 0,
+            gs_base: 0,
+            vector: VectorState::default(),
+            instructions: 0,
+            ticks: 0,
+        }
+    }
+}
+
+/// Bytes reserved for an XSAVE image: more than any host's standard format without AMX tiles.
+pub const XSAVE_BYTES: usize = 4096;
+
+/// x87, SSE, AVX and AVX-512 state as an XSAVE image in standard format, host layout
+/// (SDM vol. 1, 13.4). XSTATE_BV tells which components are meaningful; a component whose bit is
+/// clear is in its initial configuration whatever its bytes are.
+#[derive(Clone)]
+#[repr(C, align(64))]
+pub struct VectorState(pub [u8; XSAVE_BYTES]);
+
+const XSTATE_BV: usize = 512;
+
+impl Default for VectorState {
+    fn default() -> VectorState {
+        let mut image = [0; XSAVE_BYTES];
+        image[0..2].copy_from_slice(&0x37f_u16.to_le_bytes());
+        image[24..28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+        VectorState(image)
+    }
+}
+
+impl std::fmt::Debug for VectorState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "VectorState(XSTATE_BV {:#x})", self.xstate_bv())
+    }
+}
+
+impl PartialEq for VectorState {
+    fn eq(&self, other: &VectorState) -> bool {
+        self.normalised().0[..] == other.normalised().0[..]
+    }
+}
+
+impl VectorState {
+    pub fn xstate_bv(&self) -> u64 {
+        let mut word = [0; 8];
+        word.copy_from_slice(&self.0[XSTATE_BV..XSTATE_BV + 8]);
+        u64::from_le_bytes(word)
+    }
+
+    pub fn set_xstate_bv(&mut self, bits: u64) {
+        self.0[XSTATE_BV..XSTATE_BV + 8].copy_from_slice(&bits.to_le_bytes());
+    }
+}
+
+impl VectorState {
+    /// The same state with everything that means nothing zeroed: components in their initial
+    /// configuration, reserved bytes, and FOP/FIP/FDP, which no program's result may rest on.
+    pub fn normalised(&self) -> VectorState {
+        todo!()
+    }
+}
