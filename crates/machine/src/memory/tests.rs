@@ -1,5 +1,7 @@
 //! Tests of guest memory.
 
+mod model;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
