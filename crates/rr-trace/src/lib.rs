@@ -19,6 +19,7 @@
 //!
 //! Start reading at [`Trace`], then `frame.rs`; the encoding is in `stream/`.
 
+mod decode;
 mod error;
 mod frame;
 mod header;
@@ -27,6 +28,9 @@ mod registers;
 mod stream;
 mod task;
 mod trace;
+#[allow(warnings, clippy::all, clippy::iter_over_hash_type, missing_debug_implementations)]
+#[rustfmt::skip]
+mod trace_capnp;
 
 pub use error::Error;
 pub use frame::*;
