@@ -54,3 +54,6 @@ fn check_list(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ mod mapping;
 mod registers;
 mod stream;
 mod task;
+#[cfg(test)]
+mod testing;
 mod trace;
 #[allow(warnings, clippy::all, clippy::iter_over_hash_type, missing_debug_implementations)]
 #[rustfmt::skip]

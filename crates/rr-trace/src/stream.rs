@@ -16,3 +16,8 @@ pub use records::{Frames, MMaps, Records, Tasks};
 
 pub(crate) use packed::{Message, Messages};
 pub(crate) use source::{Plain, Source};
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+use blocks::BlockReader;
