@@ -5,6 +5,7 @@
 //! Start reading at [`Machine::run`].
 
 mod cpu;
+mod emulate;
 mod layout;
 mod machine;
 mod memory;
