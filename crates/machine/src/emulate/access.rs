@@ -6,7 +6,9 @@ use model::Address;
 
 use super::components;
 use super::registers;
+use crate::memory::AccessKind;
 use crate::{Cpu, Error, Fault, Space};
+
 
 /// Why an instruction did not complete.
 #[derive(Debug)]
@@ -18,7 +20,13 @@ pub enum Stop {
 
 impl From<Error> for Stop {
     fn from(error: Error) -> Stop {
-        Stop::Failed(error)
+        match error {
+            // Allowed, yet not there: the mapping goes on behind the end of its object.
+            Error::NotMapped(address) => {
+                Stop::Fault(Fault { signal: libc::SIGBUS, code: BUS_ADRERR, address })
+            }
+            error => Stop::Failed(error),
+        }
     }
 }
 
@@ -29,14 +37,9 @@ pub struct Place {
     pub stack: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    Read,
-    Write,
-}
-
 const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
+const BUS_ADRERR: i32 = 2;
 /// Linux's code for exceptions that have no page to blame.
 const SI_KERNEL: i32 = 0x80;
 const ILL_ILLOPN: i32 = 2;
@@ -94,7 +97,7 @@ pub fn operand(cpu: &Cpu, instruction: &Instruction, number: u32, element: usize
 }
 
 /// Whether the guest may do this to every one of `length` bytes.
-pub fn check(space: &Space, place: Place, length: u64, kind: Kind) -> Result<(), Stop> {
+pub fn check(space: &Space, place: Place, length: u64, kind: AccessKind) -> Result<(), Stop> {
     if length == 0 {
         return Ok(());
     }
@@ -102,39 +105,19 @@ pub fn check(space: &Space, place: Place, length: u64, kind: Kind) -> Result<(),
     if !is_canonical(place.address) || !is_canonical(last) {
         return Err(if place.stack { stack_fault() } else { protection_fault() });
     }
-    let mut address = place.address;
-    loop {
-        let fault = |code| {
-            let address = Address(address);
-            Err(Stop::Fault(Fault { signal: libc::SIGSEGV, code, address }))
-        };
-        let Some(mapping) = space.mapping_at(Address(address)) else {
-            return fault(SEGV_MAPERR);
-        };
-        let allowed = match kind {
-            Kind::Read => {
-                let protection = mapping.protection;
-                protection.read || protection.write || protection.execute
-            }
-            Kind::Write => mapping.protection.write,
-        };
-        if !allowed {
-            return fault(SEGV_ACCERR);
-        }
-        address = mapping.range.end.0;
-        if address > last {
-            return Ok(());
-        }
-    }
+    space.access(Address(place.address), length, kind).map_err(|fault| {
+        let code = if fault.mapped { SEGV_ACCERR } else { SEGV_MAPERR };
+        Stop::Fault(Fault { signal: libc::SIGSEGV, code, address: fault.address })
+    })
 }
 
 pub fn load(space: &Space, place: Place, bytes: &mut [u8]) -> Result<(), Stop> {
-    check(space, place, bytes.len() as u64, Kind::Read)?;
+    check(space, place, bytes.len() as u64, AccessKind::Read)?;
     Ok(space.read(Address(place.address), bytes)?)
 }
 
 pub fn store(space: &mut Space, place: Place, bytes: &[u8]) -> Result<(), Stop> {
-    check(space, place, bytes.len() as u64, Kind::Write)?;
+    check(space, place, bytes.len() as u64, AccessKind::Write)?;
     Ok(space.write(Address(place.address), bytes)?)
 }
 

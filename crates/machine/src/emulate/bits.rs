@@ -2,8 +2,9 @@
 
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 
-use super::access::{Kind, Place, Stop, check, load_integer, operand, store_integer};
+use super::access::{Place, Stop, check, load_integer, operand, store_integer};
 use super::registers::{self, CARRY};
+use crate::memory::AccessKind;
 use crate::{Cpu, Space};
 
 pub fn test(space: &mut Space, cpu: &mut Cpu, instruction: &Instruction) -> Result<(), Stop> {
@@ -28,7 +29,7 @@ pub fn test(space: &mut Space, cpu: &mut Cpu, instruction: &Instruction) -> Resu
             place = displaced(cpu, instruction, place, chunks.wrapping_mul(size as i64));
         }
         if writes {
-            check(space, place, size as u64, Kind::Write)?;
+            check(space, place, size as u64, AccessKind::Write)?;
         }
         let value = load_integer(space, place, size)?;
         if writes {

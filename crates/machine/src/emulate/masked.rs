@@ -3,10 +3,11 @@
 use iced_x86::{Code, Instruction, Mnemonic, Register};
 use model::gpr;
 
-use super::access::{Kind, Place, Stop, check, load, load_integer, operand, protection_fault, store};
+use super::access::{Place, Stop, check, load, load_integer, operand, protection_fault, store};
 use super::components;
 use super::registers;
 use super::x87::check_pending;
+use crate::memory::AccessKind;
 use crate::{Cpu, Space};
 
 /// Stores the bytes whose mask byte has its top bit set; the others are not touched at all.
@@ -26,7 +27,7 @@ pub fn store_masked(
     let mask = vector_or_mmx(cpu, mask);
     let chosen = |n: &usize| mask[*n] & 0x80 != 0;
     for at in (0..length).filter(chosen) {
-        check(space, place.offset(at as u64), 1, Kind::Write)?;
+        check(space, place.offset(at as u64), 1, AccessKind::Write)?;
     }
     for at in (0..length).filter(chosen) {
         store(space, place.offset(at as u64), &bytes[at..=at])?;

@@ -5,9 +5,10 @@
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use model::gpr;
 
-use super::access::{Kind, Place, Stop, check, load_integer, operand, store_integer};
+use super::access::{Place, Stop, check, load_integer, operand, store_integer};
 use super::registers;
 use super::segments;
+use crate::memory::AccessKind;
 use crate::{Cpu, Space};
 
 const RSP: usize = gpr::RSP;
@@ -89,7 +90,7 @@ pub fn enter(space: &mut Space, cpu: &mut Cpu, instruction: &Instruction) -> Res
     let places = (1..).map(|n: u64| Place::stack(old_top.wrapping_sub(n * step)));
     let stores: Vec<_> = places.zip(values).collect();
     for (place, _) in &stores {
-        check(space, *place, step, Kind::Write)?;
+        check(space, *place, step, AccessKind::Write)?;
     }
     let bottom = old_top.wrapping_sub(stores.len() as u64 * step).wrapping_sub(reserved);
     for (place, value) in stores {

@@ -4,9 +4,9 @@ use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use model::{Address, PAGE_SIZE, gpr};
 
 use super::Outcome;
-use super::access::{Place, Stop, check, load, load_integer, store};
-use super::access::{Kind, store_integer};
+use super::access::{Place, Stop, check, load, load_integer, store, store_integer};
 use super::registers::{self, ZERO};
+use crate::memory::AccessKind;
 use crate::{Cpu, FLAG_DIRECTION, Space};
 
 const RCX: usize = gpr::RCX;
@@ -187,7 +187,7 @@ fn bulk(space: &mut Space, cpu: &mut Cpu, plan: &Plan, limit: u64) -> Result<u64
         let pattern = cpu.general[gpr::RAX].to_le_bytes();
         buffer.chunks_mut(plan.size).for_each(|chunk| chunk.copy_from_slice(&pattern[..plan.size]));
     }
-    check(space, target, bytes, Kind::Write)?;
+    check(space, target, bytes, AccessKind::Write)?;
     store(space, target, buffer)?;
     advance(cpu, plan, count);
     Ok(count)

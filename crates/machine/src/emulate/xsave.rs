@@ -6,9 +6,10 @@
 use iced_x86::{Instruction, Mnemonic};
 use model::gpr;
 
-use super::access::{Kind, Place, Stop, check, little_endian, load, operand, protection_fault, store};
+use super::access::{Place, Stop, check, little_endian, load, operand, protection_fault, store};
 use super::components::{self, AVX, MXCSR, MXCSR_INITIAL, SSE, X87, XMM, XMM_END};
 use super::host::host;
+use crate::memory::AccessKind;
 use crate::{Cpu, Space, VectorState};
 
 const HEADER: u64 = 512;
@@ -37,7 +38,7 @@ pub fn save(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(
         pieces.push((HEADER + 8, (requested | COMPACTED).to_le_bytes().to_vec()));
         saved
     } else {
-        check(space, place, HEADER_END, Kind::Write)?;
+        check(space, place, HEADER_END, AccessKind::Write)?;
         let mut old = [0; 8];
         load(space, place.offset(HEADER), &mut old)?;
         u64::from_le_bytes(old) & !requested | in_use & requested
@@ -48,7 +49,7 @@ pub fn save(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(
         let bytes = components::component_bytes(&cpu.vector, number);
         pieces.push((offset, bytes.map_or_else(|| vec![0; size as usize], <[u8]>::to_vec)));
     }
-    check(space, place, HEADER_END, Kind::Write)?;
+    check(space, place, HEADER_END, AccessKind::Write)?;
     store_pieces(space, place, &pieces)
 }
 
@@ -85,7 +86,7 @@ pub fn restore(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -> Resul
 
 pub fn save_legacy(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(), Stop> {
     let place = aligned(operand(cpu, instruction, 0, 0), 16)?;
-    check(space, place, HEADER, Kind::Write)?;
+    check(space, place, HEADER, AccessKind::Write)?;
     store_pieces(space, place, &legacy_pieces(&cpu.vector, LEGACY, true))
 }
 
@@ -187,7 +188,7 @@ fn extended(format: u64, wanted: u64) -> Vec<(u32, u64, u64)> {
 
 fn store_pieces(space: &mut Space, place: Place, pieces: &[Piece]) -> Result<(), Stop> {
     for (offset, bytes) in pieces {
-        check(space, place.offset(*offset), bytes.len() as u64, Kind::Write)?;
+        check(space, place.offset(*offset), bytes.len() as u64, AccessKind::Write)?;
     }
     for (offset, bytes) in pieces {
         store(space, place.offset(*offset), bytes)?;

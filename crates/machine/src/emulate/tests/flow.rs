@@ -1,0 +1,1 @@
+//! Stack instructions and near transfers.

@@ -1,0 +1,1 @@
+//! Bit tests, implicit pointers, segments, flags.
