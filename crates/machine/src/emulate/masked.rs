@@ -21,6 +21,9 @@ pub fn store_masked(
     let mmx = instruction.mnemonic() == Mnemonic::Maskmovq;
     if mmx {
         check_pending(cpu, &components::x87(&cpu.vector))?;
+        // Before the store: a fault in it comes too late to leave the x87 unit alone (observed
+        // on Zen 5).
+        enter_mmx(cpu);
     }
     let length = if mmx { 8 } else { 16 };
     let bytes = vector_or_mmx(cpu, source);
@@ -31,9 +34,6 @@ pub fn store_masked(
     }
     for at in (0..length).filter(chosen) {
         store(space, place.offset(at as u64), &bytes[at..=at])?;
-    }
-    if mmx {
-        enter_mmx(cpu);
     }
     Ok(())
 }

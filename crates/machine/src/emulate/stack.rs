@@ -93,6 +93,8 @@ pub fn enter(space: &mut Space, cpu: &mut Cpu, instruction: &Instruction) -> Res
         check(space, *place, step, AccessKind::Write)?;
     }
     let bottom = old_top.wrapping_sub(stores.len() as u64 * step).wrapping_sub(reserved);
+    // The new top is probed as if written (SDM vol. 2, ENTER).
+    check(space, Place::stack(bottom), step, AccessKind::Write)?;
     for (place, value) in stores {
         store_integer(space, place, size, value)?;
     }

@@ -49,15 +49,13 @@ pub fn run(
         cpu.rip = Address(instruction.next_ip());
         return Ok(Outcome::Done);
     }
-    let flags = cpu.rflags;
-    let outcome = repeat(space, cpu, &plan, iterations.unwrap_or(u64::MAX));
-    match outcome {
-        Ok(Outcome::Done) => cpu.rip = Address(instruction.next_ip()),
-        // A fault shows the flags from before the instruction (SDM vol. 2, REP).
-        Err(_) => cpu.rflags = flags,
-        Ok(_) => {}
+    // A fault shows the flags of the last complete iteration, as AMD's processors do; the SDM
+    // (vol. 2, REP) has them as before the instruction.
+    let outcome = repeat(space, cpu, &plan, iterations.unwrap_or(u64::MAX))?;
+    if outcome == Outcome::Done {
+        cpu.rip = Address(instruction.next_ip());
     }
-    outcome
+    Ok(outcome)
 }
 
 fn plan(cpu: &Cpu, instruction: &Instruction) -> Plan {
@@ -108,7 +106,7 @@ fn repeat(space: &mut Space, cpu: &mut Cpu, plan: &Plan, limit: u64) -> Result<O
     loop {
         let count = register(cpu, plan, RCX);
         if count == 0 {
-            set_register(cpu, plan, RCX, 0);
+            // With nothing to do a 32-bit count keeps its upper half (observed on Zen 5).
             return Ok(Outcome::Done);
         }
         if left == 0 {

@@ -111,6 +111,7 @@ impl Bench {
         line.resize(32, 0xcc);
         self.write(cpu.rip.0, &line);
         let instruction = decode(code, cpu.rip.0);
+        let cpu = &Cpu { rflags: self.native.possible_flags(cpu.rflags), ..cpu.clone() };
         let (expected, expected_fault) = self.native.run(cpu);
         let mut actual = cpu.clone();
         let outcome = emulate(&mut self.space, &mut actual, &instruction, None).unwrap();

@@ -73,6 +73,12 @@ impl Native {
         (after, Some(Fault { signal, code: info.si_code, address }))
     }
 
+    /// The ID flag is not the tracer's to set.
+    pub fn possible_flags(&self, flags: u64) -> u64 {
+        let id = 1 << 21;
+        flags & !id | self.registers().eflags & id
+    }
+
     fn registers(&self) -> libc::user_regs_struct {
         // SAFETY: integers only, filled in by the kernel.
         unsafe {
