@@ -94,7 +94,7 @@ fn sort(directory: &Path, size: Size) -> Result<Option<Workload>> {
     let mut random = Random::new(2);
     let words = vocabulary(&mut random, 5_000);
     let mut text = String::new();
-    for _ in 0..size.of(1_000_000) {
+    for _ in 0..size.of(3_000_000) {
         let first = &words[random.skewed(words.len())];
         let second = &words[random.below(words.len())];
         writeln!(text, "{first} {second} {}", random.below(100_000)).expect("strings grow");
@@ -113,8 +113,8 @@ fn sort(directory: &Path, size: Size) -> Result<Option<Workload>> {
 fn sqlite3(directory: &Path, size: Size) -> Result<Option<Workload>> {
     let Some(program) = find_program("sqlite3") else { return Ok(None) };
     let script = include_str!("workloads/queries.sql")
-        .replace("@ROWS@", &size.of(300_000).to_string())
-        .replace("@KEYS@", &size.of(40_000).to_string());
+        .replace("@ROWS@", &size.of(500_000).to_string())
+        .replace("@KEYS@", &size.of(60_000).to_string());
     write(directory, "queries.sql", &script)?;
     let arguments = strings(&["-batch", ":memory:"]);
     let input = Some(directory.join("queries.sql"));
@@ -124,7 +124,7 @@ fn sqlite3(directory: &Path, size: Size) -> Result<Option<Workload>> {
 fn python(directory: &Path, size: Size) -> Result<Option<Workload>> {
     let Some(program) = python_program() else { return Ok(None) };
     write(directory, "work.py", include_str!("workloads/work.py"))?;
-    let rounds = size.of(12).to_string();
+    let rounds = size.of(48).to_string();
     let arguments = strings(&["-I", "-S", "work.py", &rounds]);
     Ok(Some(Workload {
         name: "python",
@@ -154,7 +154,7 @@ fn cc1(directory: &Path, size: Size) -> Result<Option<Workload>> {
     if !program.is_absolute() {
         return Ok(None);
     }
-    write(directory, "source.c", &c_source(size.of(260)))?;
+    write(directory, "source.c", &c_source(size.of(130)))?;
     let preprocess = ["-E", "source.c", "-o", "source.i"];
     workspace::output(Command::new("gcc").args(preprocess).current_dir(directory))?;
     let arguments = strings(&["-quiet", "-O2", "-fpreprocessed", "source.i", "-o", "-"]);
