@@ -29,6 +29,7 @@ pub fn run() -> Result<()> {
         cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
     });
     step("tests", &mut tests);
+    step("commands of the README", &mut readme);
     step("documentation", &mut documentation);
     step("licences and advisories", &mut deny);
     if failed.is_empty() {
@@ -47,6 +48,32 @@ fn tests() -> Result<()> {
     cargo(&["test", "--workspace", "--no-fail-fast"])
 }
 
+/// Every command that the README gives, but the ones that end up here again.
+fn readme() -> Result<()> {
+    let path = workspace::root().join("README.md");
+    let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    for command in commands(&text) {
+        eprintln!("$ {command}");
+        let mut shell = Command::new("bash");
+        status(shell.arg("-c").arg(command).current_dir(workspace::root()))?;
+    }
+    Ok(())
+}
+
+/// The lines of blocks marked `sh`, without those that run all checks.
+fn commands(markdown: &str) -> Vec<&str> {
+    let mut inside = false;
+    let mut commands = Vec::new();
+    for line in markdown.lines() {
+        if line.starts_with("```") {
+            inside = line == "```sh";
+        } else if inside && ![".ci/run", "cargo xtask check"].contains(&line) {
+            commands.push(line);
+        }
+    }
+    commands
+}
+
 fn documentation() -> Result<()> {
     let mut command = workspace::cargo();
     command.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
@@ -59,7 +86,7 @@ fn deny() -> Result<()> {
         eprintln!("cargo-deny is not installed: only continuous integration with it checks this");
         return Ok(());
     }
-    cargo(&["deny", "--offline", "check", "bans", "licenses", "sources"])
+    cargo(&["deny", "check", "bans", "licenses", "sources"])
 }
 
 /// Whether cargo has this subcommand.
@@ -78,4 +105,16 @@ fn status(command: &mut Command) -> Result<()> {
         bail!("{command:?}: {status}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_found_in_blocks() {
+        let text = "x\n```sh\na b\n.ci/run\nc\n```\nd\n```\ne\n```\n";
+        assert_eq!(commands(text), ["a b", "c"]);
+        assert!(commands("```sh\ncargo xtask check\n```").is_empty());
+    }
 }
