@@ -2,12 +2,18 @@
 
 use std::path::Path;
 
-use crate::{Arch, Error};
+use crate::stream::{Messages, Plain};
+use crate::{Arch, Error, decode};
 
 /// Of every rr from 5.4 on.
 pub const TRACE_VERSION: u64 = 85;
 /// Recordings that require more than this were made by a later rr with new rules.
 pub const FORWARD_COMPATIBILITY_VERSION: i32 = 3;
+
+/// No rr comes near these; a reader of memory may rely on them.
+const FDS_DISABLED_MAX: u32 = 1 << 20;
+const SYSCALLBUF_HEADER_MAX: u32 = 4096;
+const VERSION_DIGITS_MAX: usize = 19;
 
 /// Fields that an older recorder did not write hold the value that describes its behaviour.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,7 +115,70 @@ impl Header {
 
     /// Reads the file `version`, given as bytes, and refuses what cannot be replayed.
     pub fn parse(file: &Path, bytes: &[u8]) -> Result<Header, Error> {
-        let _ = (file, bytes);
-        todo!()
+        let start = parse_version(file, bytes)?;
+        let mut messages = Messages::new(Plain::new(file, bytes, start));
+        let Some((header, ticks_semantics)) = messages.next(decode::header)? else {
+            let reason = "no header behind the version number".to_owned();
+            return Err(Error::Truncated { file: file.into(), offset: start as u64, reason });
+        };
+        header.check(file, ticks_semantics)?;
+        Ok(header)
+    }
+
+    fn check(&self, file: &Path, ticks_semantics: i64) -> Result<(), Error> {
+        let refuse = |field, found: i64, supported| {
+            Err(Error::Unsupported { file: file.into(), field, found, supported })
+        };
+        let required = self.required_forward_compatibility_version;
+        if required > FORWARD_COMPATIBILITY_VERSION {
+            let field = "requiredForwardCompatibilityVersion";
+            return refuse(field, required.into(), "at most 3 (made by a later rr)");
+        }
+        if self.native_arch == Arch::Aarch64 {
+            return refuse("nativeArch", 2, "0 and 1 (x86 and x86-64)");
+        }
+        if ticks_semantics != 0 {
+            return refuse("ticksSemantics", ticks_semantics, "0 (retired conditional branches)");
+        }
+        let protocol = self.syscallbuf_protocol_version;
+        if protocol > 0 {
+            return refuse("syscallbufProtocolVersion", protocol.into(), "0");
+        }
+        for (field, found) in [
+            ("runtimePageSize", self.runtime_page_size),
+            ("preloadLibraryPageSize", self.preload_library_page_size),
+        ] {
+            if u64::from(found) != model::PAGE_SIZE {
+                return refuse(field, found.into(), "4096");
+            }
+        }
+        if self.syscallbuf_fds_disabled_size > FDS_DISABLED_MAX {
+            let found = self.syscallbuf_fds_disabled_size.into();
+            return refuse("syscallbufFdsDisabledSize", found, "at most 1048576");
+        }
+        if self.syscallbuf_header_size > SYSCALLBUF_HEADER_MAX {
+            return refuse("syscallbufHdrSize", self.syscallbuf_header_size.into(), "at most 4096");
+        }
+        Ok(())
+    }
+}
+
+/// Checks the decimal number and newline in front of the header; returns where that begins.
+fn parse_version(file: &Path, bytes: &[u8]) -> Result<usize, Error> {
+    let digits = bytes.iter().take(VERSION_DIGITS_MAX).take_while(|b| b.is_ascii_digit()).count();
+    let number = str::from_utf8(&bytes[..digits]).ok().and_then(|text| text.parse().ok());
+    match number {
+        Some(_) if digits == bytes.len() => {
+            let reason = "ends inside the version number".to_owned();
+            Err(Error::Truncated { file: file.into(), offset: digits as u64, reason })
+        }
+        Some(found) if bytes[digits] == b'\n' && found != TRACE_VERSION => {
+            Err(Error::WrongVersion { file: file.into(), found })
+        }
+        Some(_) if bytes[digits] == b'\n' => Ok(digits + 1),
+        _ => {
+            let reason = "does not begin with a version number and a newline".to_owned();
+            Err(Error::Corrupt { file: file.into(), offset: 0, reason })
+        }
     }
 }

@@ -19,6 +19,7 @@
 //!
 //! Start reading at [`Trace`], then `frame.rs`; the encoding is in `stream/`.
 
+mod decode;
 mod error;
 mod frame;
 mod header;
@@ -26,7 +27,12 @@ mod mapping;
 mod registers;
 mod stream;
 mod task;
+#[cfg(test)]
+mod testing;
 mod trace;
+#[allow(warnings, clippy::all, clippy::iter_over_hash_type, missing_debug_implementations)]
+#[rustfmt::skip]
+mod trace_capnp;
 
 pub use error::Error;
 pub use frame::*;
