@@ -22,6 +22,7 @@ mod divergence;
 mod effect;
 mod error;
 mod event;
+mod listing;
 mod maps;
 mod moment;
 mod numbers;
@@ -41,6 +42,7 @@ mod traps;
 
 pub use divergence::{Block, Divergence};
 pub use error::Error;
+pub use listing::{LISTED_NAMES, listed_values, listing};
 pub use moment::Moment;
 pub use processor::{VectorRegister, VectorRegisters};
 pub use registers::RegisterPair;

@@ -1,7 +1,7 @@
 //! General registers as the recording stores them, and the rule for "the same registers".
 
 use machine::{Cpu, FLAG_DIRECTION, FLAG_TRAP, FLAGS_ARITHMETIC};
-use model::{Address, GENERAL_NAMES, Registers, gpr};
+use model::{GENERAL_NAMES, Registers, gpr};
 
 /// What rr leaves in rcx, r11 and the flags behind every recorded system call (rr-replay 4.1).
 pub const CANONICAL_RCX: u64 = u64::MAX;

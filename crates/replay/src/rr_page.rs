@@ -11,9 +11,8 @@ pub const THREAD_LOCALS_PAGE: Address = Address(0x7000_1000);
 /// `syscall; ret`, run only while recording: here `xor eax,eax; ret`. A blocking call stops here.
 pub const UNTRACED_RECORD_ONLY: Address = Address(0x7000_000c);
 pub const PRIVILEGED_RECORD_ONLY: Address = Address(0x7000_0015);
-/// The `int3` inside the replay-assist stub, and the `ret` behind it.
+/// The `int3` inside the replay-assist stub.
 pub const REPLAY_ASSIST: Address = Address(0x7000_0019);
-pub const REPLAY_ASSIST_EXIT: Address = Address(0x7000_001a);
 
 /// Stubs that make a system call in replay which has no frame.
 const UNTRACED_REPLAYED: [Address; 4] =

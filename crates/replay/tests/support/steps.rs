@@ -1,0 +1,180 @@
+//! Compares a replay with `steps.txt.gz`: every register at every instruction.
+//!
+//! A line of the oracle is a position. Between two lines lies one instruction, or only events
+//! that need none (leaving a system call, a signal). So the replay goes on by *atoms*, an event
+//! or an instruction, until it is in the state of the line; it must be before it has executed
+//! two instructions. Of a `rep` string the oracle may have a line for each iteration: those are
+//! passed over.
+
+use model::{Event, Tid};
+use replay::{LISTED_NAMES, Moment, Progress, Session, listed_values};
+
+/// TF and RF are the recorder's.
+const FLAGS_SEEN: u128 = !0x1_0100;
+
+type Values = [u128; LISTED_NAMES.len()];
+
+struct Line {
+    number: usize,
+    ticks: u64,
+    values: Values,
+}
+
+/// One run of the oracle: `@ after=E thread=T` and its lines.
+struct Run {
+    after: Event,
+    tid: Tid,
+    lines: Vec<Line>,
+}
+
+fn parse(text: &str) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    let mut values = [0; LISTED_NAMES.len()];
+    for (index, line) in text.lines().enumerate() {
+        if let Some(head) = line.strip_prefix("@ after=") {
+            let (event, thread) = head.split_once(" thread=").expect("thread");
+            let tid = thread.rsplit('.').next().expect("tid");
+            runs.push(Run {
+                after: Event(event.parse().expect("event")),
+                tid: Tid(i32::from_str_radix(tid, 16).expect("hexadecimal")),
+                lines: Vec::new(),
+            });
+            continue;
+        }
+        let mut words = line.split(' ');
+        let _event = words.next();
+        let ticks = words.next().and_then(|word| word.parse().ok()).expect("ticks");
+        let hex = |text: &str| u128::from_str_radix(text, 16).expect("hexadecimal");
+        values[0] = hex(words.next().expect("rip"));
+        for word in words {
+            let (name, value) = word.split_once('=').expect("register=value");
+            let register = LISTED_NAMES.iter().position(|known| *known == name);
+            values[register.unwrap_or_else(|| panic!("register {name}"))] = hex(value);
+        }
+        let run = runs.last_mut().expect("@ comes first");
+        run.lines.push(Line { number: index + 1, ticks, values });
+    }
+    runs
+}
+
+/// The state of the replay as the oracle would write it.
+fn state(session: &Session, tid: Tid) -> Option<(u64, Values)> {
+    let registers = session.registers(tid)?;
+    let values = listed_values(&registers, &session.vector_registers(tid)?);
+    Some((session.ticks(tid)?.0, values))
+}
+
+fn difference(line: &Line, ticks: u64, found: &Values) -> Option<String> {
+    let mut text = String::new();
+    if line.ticks != ticks {
+        text += &format!(" ticks: expected {}, found {ticks};", line.ticks);
+    }
+    for (index, name) in LISTED_NAMES.iter().enumerate() {
+        let seen = if *name == "eflags" { FLAGS_SEEN } else { u128::MAX };
+        let (expected, found) = (line.values[index] & seen, found[index] & seen);
+        if expected != found {
+            text += &format!(" {name}: expected {expected:x}, found {found:x};");
+        }
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// Replays a recording along its oracle; returns how many lines were compared, or what differs.
+pub fn compare(name: &str) -> Result<usize, String> {
+    let text = super::oracle(name, "steps.txt.gz");
+    let mut compared = 0;
+    let mut session = super::open(name);
+    let mut runs = parse(&text);
+    // Runs may overlap in time; each is followed by a replay of its own then.
+    runs.sort_by_key(|run| run.after);
+    for run in runs {
+        if session.last_event() > run.after || in_progress(&session, run.after) {
+            drop(session);
+            session = super::open(name);
+        }
+        while session.last_event() < run.after {
+            session.step_event().map_err(|error| format!("{name}: {error}"))?.ok_or("too short")?;
+        }
+        compared += follow(&mut session, &run).map_err(|text| format!("{name}: {text}"))?;
+    }
+    Ok(compared)
+}
+
+/// Whether instructions behind `event` have been executed already.
+fn in_progress(session: &Session, event: Event) -> bool {
+    session.last_event() == event && event.0 != 0
+}
+
+fn follow(session: &mut Session, run: &Run) -> Result<usize, String> {
+    let mut lines = run.lines.iter().peekable();
+    let mut compared = 0;
+    let mut first = true;
+    let mut tid = run.tid;
+    while let Some(line) = lines.next() {
+        let repeated = lines.peek().is_some_and(|next| next.values[0] == line.values[0]);
+        match reach(session, line, &mut tid, first) {
+            Ok(()) => compared += 1,
+            // An iteration of a `rep` string that the replay does in one go.
+            Err(_) if repeated || was_repeated(run, line) => {
+                let end = lines.clone().position(|next| next.values[0] != line.values[0]);
+                let Some(end) = end else { return Ok(compared) };
+                lines.nth(end.saturating_sub(1)).filter(|_| end > 0);
+                let Some(next) = lines.next() else { return Ok(compared) };
+                let (ticks, found) = state(session, tid).ok_or("the task is gone")?;
+                if let Some(text) = difference(next, ticks, &found) {
+                    return Err(format!("line {} (behind a rep):{text}", next.number));
+                }
+                compared += 1;
+            }
+            Err(text) => return Err(text),
+        }
+        first = false;
+    }
+    Ok(compared)
+}
+
+/// Whether the line is a further iteration at the address of the line before.
+fn was_repeated(run: &Run, line: &Line) -> bool {
+    let before = line.number.checked_sub(1);
+    let before = run.lines.iter().rev().find(|other| Some(other.number) == before);
+    before.is_some_and(|before| before.values[0] == line.values[0])
+}
+
+/// Advances by atoms until the state is that of the line.
+fn reach(session: &mut Session, line: &Line, tid: &mut Tid, first: bool) -> Result<(), String> {
+    let mut last = String::from(" nothing to compare");
+    let mut executed = 0;
+    if first {
+        let (ticks, found) = state(session, *tid).ok_or("the task is gone")?;
+        let Some(text) = difference(line, ticks, &found) else { return Ok(()) };
+        last = text;
+    }
+    loop {
+        let at = session.moment();
+        let until = if executed == 0 { Moment(at.0 + 1) } else { at };
+        // First only what needs no instruction.
+        let progress = match session.advance(Some(at)).map_err(|error| error.to_string())? {
+            Progress::Moment if executed == 0 => {
+                session.advance(Some(until)).map_err(|error| error.to_string())?
+            }
+            other => other,
+        };
+        if session.moment() > at {
+            executed += 1;
+        }
+        match progress {
+            Progress::End => return Err(format!("line {}: the recording ended", line.number)),
+            Progress::Moment if executed == 1 && session.moment() == at => {
+                return Err(format!("line {}, moment {at}:{last}", line.number));
+            }
+            _ => {}
+        }
+        let Some((ticks, found)) = state(session, *tid) else {
+            continue;
+        };
+        match difference(line, ticks, &found) {
+            None => return Ok(()),
+            Some(text) => last = text,
+        }
+    }
+}
