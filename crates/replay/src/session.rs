@@ -66,6 +66,8 @@ pub struct Session {
     pub(crate) backing: BackingFiles,
     /// The address space that each dead task had: recorded writes may still go there.
     pub(crate) former_spaces: BTreeMap<Tid, SpaceId>,
+    /// Ticks of dead tasks.
+    pub(crate) former_ticks: u64,
     pub(crate) moment: Moment,
     /// Whether the traced program has begun: before its exec there is nothing to replay.
     pub(crate) started: bool,
@@ -125,6 +127,7 @@ impl Session {
             shared: SharedFiles::default(),
             backing: BackingFiles::default(),
             former_spaces: BTreeMap::new(),
+            former_ticks: 0,
             moment: Moment(0),
             started: false,
             last_task: None,
@@ -232,6 +235,12 @@ impl Session {
     /// Ticks of a live task.
     pub fn ticks(&self, tid: Tid) -> Option<Ticks> {
         self.tasks.get(&tid).map(|task| Ticks(task.cpu.ticks))
+    }
+
+    /// Ticks of all tasks, dead ones included.
+    pub fn total_ticks(&self) -> Ticks {
+        let live = self.tasks.values().map(|task| task.cpu.ticks);
+        Ticks(live.sum::<u64>() + self.former_ticks)
     }
 
     pub fn registers(&self, tid: Tid) -> Option<Registers> {

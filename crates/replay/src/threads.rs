@@ -88,6 +88,7 @@ impl Session {
         self.drop_recorder_memory(tid)?;
         let Some(task) = self.tasks.remove(&tid) else { return Ok(()) };
         self.former_spaces.insert(tid, task.space);
+        self.former_ticks += task.cpu.ticks;
         self.drop_unused_space(task.space);
         if !self.tasks.values().any(|other| other.files == task.files) {
             self.files.remove(&task.files);
