@@ -18,6 +18,9 @@ pub struct AddressSpace {
     pub wipe_on_fork: Ranges,
     /// Stacks, for `PROT_GROWSDOWN`: ranges mapped with `MAP_GROWSDOWN`.
     pub grows_down: Ranges,
+    /// Private mappings of files of which the recording has the contents, but not the file: what
+    /// they were when mapped is not known any more.
+    pub unknown_origin: Ranges,
     /// Whose bytes are in the thread-locals page now.
     pub active_task: Option<Tid>,
     /// Size of each System V segment by its address.
@@ -32,6 +35,7 @@ impl AddressSpace {
             dont_fork: Ranges::default(),
             wipe_on_fork: Ranges::default(),
             grows_down: Ranges::default(),
+            unknown_origin: Ranges::default(),
             active_task: None,
             segments: BTreeMap::new(),
             breakpoint: None,
@@ -55,6 +59,7 @@ impl AddressSpace {
         self.dont_fork.remove(range);
         self.wipe_on_fork.remove(range);
         self.grows_down.remove(range);
+        self.unknown_origin.remove(range);
     }
 
     /// The end of the run of mapped addresses that begins at `start`.
@@ -108,6 +113,10 @@ impl Ranges {
 
     pub fn containing(&self, address: Address) -> Option<&Range<Address>> {
         self.0.iter().find(|known| known.contains(&address))
+    }
+
+    pub fn touches(&self, range: &Range<Address>) -> bool {
+        self.0.iter().any(|known| known.start < range.end && range.start < known.end)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Range<Address>> {

@@ -89,7 +89,11 @@ impl Session {
             return self.map_shared(tid, map, place);
         }
         let backing = self.private_backing(map, place.range.end - place.range.start)?;
-        self.map_at(tid, place, backing)
+        self.map_at(tid, place, backing)?;
+        if matches!(map.source, MapSource::Trace) && map.inode != 0 {
+            self.space_of_mut(tid)?.unknown_origin.insert(place.range.clone());
+        }
+        Ok(())
     }
 
     pub(crate) fn map_at(&mut self, tid: Tid, place: &Place, backing: Backing) -> Result<()> {

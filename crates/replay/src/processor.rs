@@ -223,6 +223,12 @@ pub struct VectorRegisters {
 }
 
 impl VectorRegisters {
+    /// rr's notion of the same state (rr-replay 2.2): the x87 stack, and xmm and ymm 0 to 15.
+    pub fn matches(&self, other: &VectorRegisters) -> bool {
+        let both = self.vector[..16].iter().zip(&other.vector[..16]);
+        self.x87 == other.x87 && both.into_iter().all(|(a, b)| a.0[..32] == b.0[..32])
+    }
+
     pub fn new(state: &VectorState, layout: &XsaveLayout) -> VectorRegisters {
         let mut state = state.clone();
         let present = state.xstate_bv();

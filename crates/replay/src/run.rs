@@ -6,6 +6,7 @@ use model::{Address, Registers, Ticks, Tid, gpr};
 use crate::Moment;
 use crate::preload::{BreakpointAt, buffer, read_u32};
 use crate::problem::{Problem, Result};
+use crate::processor::VectorRegisters;
 use crate::registers::{NO_SYSCALL, compare, matches};
 use crate::rr_page;
 use crate::session::Session;
@@ -20,8 +21,8 @@ pub enum Goal {
     Instruction { ticks: Ticks },
     /// Behind the commit of the last record of a syscall buffer's dump.
     Flush { buffer: Address, breakpoint: BreakpointAt, record_bytes: u32, ticks: Ticks },
-    /// Exactly in this state: an asynchronous event.
-    Exact { registers: Box<Registers>, ticks: Ticks },
+    /// Exactly in this state: an asynchronous event. Newer recordings know the vector state, too.
+    Exact { registers: Box<Registers>, vector: Option<Box<VectorRegisters>>, ticks: Ticks },
     /// At this address with these ticks, whatever the registers.
     Address { address: Address, ticks: Ticks },
     /// About to take an exception that is delivered as `signal`.
@@ -146,8 +147,12 @@ impl Session {
                 }
             }
             Goal::Exact { .. } | Goal::Address { .. } if cpu.ticks < ticks => Next::Run { ticks },
-            Goal::Exact { registers, .. } if cpu.rip == registers.rip => {
-                if matches(registers, &task.registers()) {
+            Goal::Exact { registers, vector, .. } if cpu.rip == registers.rip => {
+                let host = &self.processor.host;
+                let same_vector = |vector: &VectorRegisters| {
+                    vector.matches(&VectorRegisters::new(&cpu.vector, host))
+                };
+                if matches(registers, &task.registers()) && vector.as_deref().is_none_or(same_vector) {
                     Next::Arrived
                 } else {
                     Next::Step { iterations: Some(1) }

@@ -98,6 +98,7 @@ impl Session {
             space.dont_fork.relocate(&part, to.start);
             space.wipe_on_fork.relocate(&part, to.start);
             space.grows_down.relocate(&part, to.start);
+            space.unknown_origin.relocate(&part, to.start);
             space.space.relocate(part, to.start)?;
             if kept < old_length {
                 space.unmap(from.start + kept..from.end)?;
@@ -164,6 +165,9 @@ impl Session {
     /// The mapped parts of a range lose what was written to private pages.
     pub(crate) fn discard(&mut self, tid: Tid, range: Range<Address>) -> Result<()> {
         for part in self.mapped_parts(tid, &range)? {
+            if self.space_of(tid)?.unknown_origin.touches(&part) {
+                return Err(Problem::unsupported("discarding pages of a file that was not kept"));
+            }
             self.space_of_mut(tid)?.space.discard(part)?;
         }
         Ok(())

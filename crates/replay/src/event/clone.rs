@@ -117,6 +117,7 @@ impl Session {
         child.dont_fork = source.dont_fork.clone();
         child.wipe_on_fork = source.wipe_on_fork.clone();
         child.grows_down = source.grows_down.clone();
+        child.unknown_origin = source.unknown_origin.clone();
         child.segments = source.segments.clone();
         child.breakpoint = source.breakpoint;
         for range in source.dont_fork.iter() {

@@ -5,6 +5,7 @@ use rr_trace::Signal;
 use crate::apply::Tail;
 use crate::numbers::{SEGV_PKUERR, SIGBUS, SIGSEGV};
 use crate::problem::{Problem, Result};
+use crate::processor::VectorRegisters;
 use crate::run::Goal;
 use crate::session::Session;
 use crate::source::Current;
@@ -23,13 +24,18 @@ impl Session {
         if current.frame.in_syscallbuf_syscall_hook.0 != 0 {
             return Ok(Goal::Address { address: registers.rip, ticks });
         }
-        Ok(Goal::Exact { registers: Box::new(registers), ticks })
+        Ok(Goal::Exact { registers: Box::new(registers), vector: None, ticks })
     }
 
     pub(super) fn signal_goal(&self, current: &Current, signal: &Signal) -> Result<Option<Goal>> {
         let (registers, ticks) = (Box::new(current.registers()?), current.frame.ticks);
         if is_asynchronous(signal) {
-            return Ok(Some(Goal::Exact { registers, ticks }));
+            let mut vector = None;
+            if current.frame.extra_registers.is_some() {
+                let state = self.recorded_vector(current)?;
+                vector = Some(Box::new(VectorRegisters::new(&state, &self.processor.host)));
+            }
+            return Ok(Some(Goal::Exact { registers, vector, ticks }));
         }
         if self.is_there(current, current.frame.tid)? {
             return Ok(None);
