@@ -111,9 +111,10 @@ impl Session {
         let parent = current.frame.tid;
         let parent_space = self.task(parent)?.space;
         let fresh = self.machine.new_space()?;
-        let source = self.space_of(parent)?;
+        let contents = self.space_of_mut(parent)?.space.snapshot()?;
         let mut child = AddressSpace::new(fresh);
-        copy_memory(source, &mut child)?;
+        child.space.restore(&contents)?;
+        let source = self.space_of(parent)?;
         child.dont_fork = source.dont_fork.clone();
         child.wipe_on_fork = source.wipe_on_fork.clone();
         child.grows_down = source.grows_down.clone();
@@ -149,25 +150,4 @@ impl Session {
         }
         Err(Problem::unsupported("ptrace between recorded tasks"))
     }
-}
-
-/// Private pages by value, shared ones by reference.
-fn copy_memory(source: &AddressSpace, child: &mut AddressSpace) -> Result<()> {
-    let mut theirs = vec![0; PAGE_SIZE as usize];
-    let mut ours = vec![0; PAGE_SIZE as usize];
-    for mapping in source.space.mappings() {
-        let (range, backing) = (mapping.range.clone(), mapping.backing.clone());
-        let shared = matches!(backing, Backing::Shared { .. });
-        child.space.map(range.clone(), mapping.protection, backing)?;
-        let mut at = range.start;
-        while !shared && at < range.end {
-            source.space.read(at, &mut theirs)?;
-            child.space.read(at, &mut ours)?;
-            if ours != theirs {
-                child.space.write(at, &theirs)?;
-            }
-            at = at + PAGE_SIZE;
-        }
-    }
-    Ok(())
 }
