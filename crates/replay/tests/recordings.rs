@@ -19,16 +19,34 @@ fn check(name: &str) {
     assert_eq!(Some(u64::from(session.tasks_created())), summary["tasks"].as_u64(), "{name}");
 }
 
-fn check_all(name: &str) {
-    check(name);
+/// Samples of rr's own replay: registers, and hashes of all writable pages.
+fn memory(name: &str) {
     let pages = support::memory::compare(name).unwrap_or_else(|text| panic!("{text}"));
-    let lines = support::steps::compare(name).unwrap_or_else(|text| panic!("{text}"));
-    println!("{name}: {pages} pages, {lines} positions");
+    assert!(pages > 0, "{name}: no pages");
+}
+
+/// rr's own replay stepped: every register at every instruction.
+fn steps(name: &str) {
+    let positions = support::steps::compare(name).unwrap_or_else(|text| panic!("{text}"));
+    assert!(positions > 1000, "{name}: {positions} positions");
 }
 
 macro_rules! recordings {
     ($($test:ident: $name:literal,)*) => {
-        $(#[test] fn $test() { check_all($name); })*
+        $(mod $test {
+            #[test]
+            fn check() {
+                super::check($name);
+            }
+            #[test]
+            fn memory() {
+                super::memory($name);
+            }
+            #[test]
+            fn steps() {
+                super::steps($name);
+            }
+        })*
     };
 }
 
@@ -54,4 +72,12 @@ recordings! {
 #[test]
 fn a_missing_recording_is_an_error() {
     assert!(Trace::open(&support::traces().join("does-not-exist")).is_err());
+}
+
+#[test]
+fn zz_coarse() {
+    let name = std::env::var("T").unwrap();
+    let stride: usize = std::env::var("STRIDE").unwrap().parse().unwrap();
+    let from: usize = std::env::var("FROM").unwrap().parse().unwrap();
+    support::steps::coarse(&name, from, stride);
 }

@@ -6,7 +6,7 @@
 //! two instructions. Of a `rep` string the oracle may have a line for each iteration: those are
 //! passed over.
 
-use model::{Event, Tid};
+use model::{Address, Event, Tid, gpr};
 use replay::{LISTED_NAMES, Moment, Progress, Session, listed_values};
 
 /// TF and RF are the recorder's.
@@ -106,38 +106,37 @@ fn in_progress(session: &Session, event: Event) -> bool {
 }
 
 fn follow(session: &mut Session, run: &Run) -> Result<usize, String> {
-    let mut lines = run.lines.iter().peekable();
     let mut compared = 0;
-    let mut first = true;
     let mut tid = run.tid;
-    while let Some(line) = lines.next() {
-        let repeated = lines.peek().is_some_and(|next| next.values[0] == line.values[0]);
-        match reach(session, line, &mut tid, first) {
-            Ok(()) => compared += 1,
-            // An iteration of a `rep` string that the replay does in one go.
-            Err(_) if repeated || was_repeated(run, line) => {
-                let end = lines.clone().position(|next| next.values[0] != line.values[0]);
-                let Some(end) = end else { return Ok(compared) };
-                lines.nth(end.saturating_sub(1)).filter(|_| end > 0);
-                let Some(next) = lines.next() else { return Ok(compared) };
-                let (ticks, found) = state(session, tid).ok_or("the task is gone")?;
-                if let Some(text) = difference(next, ticks, &found) {
-                    return Err(format!("line {} (behind a rep):{text}", next.number));
-                }
-                compared += 1;
-            }
-            Err(text) => return Err(text),
+    for (index, line) in run.lines.iter().enumerate() {
+        if index > 0 && is_iteration(session, tid, line) {
+            continue;
         }
-        first = false;
+        reach(session, line, &mut tid, index == 0)?;
+        compared += 1;
     }
     Ok(compared)
 }
 
-/// Whether the line is a further iteration at the address of the line before.
-fn was_repeated(run: &Run, line: &Line) -> bool {
-    let before = line.number.checked_sub(1);
-    let before = run.lines.iter().rev().find(|other| Some(other.number) == before);
-    before.is_some_and(|before| before.values[0] == line.values[0])
+/// Whether the line is a further iteration of the `rep` string that comes next.
+fn is_iteration(session: &Session, tid: Tid, line: &Line) -> bool {
+    let Some(registers) = session.registers(tid) else { return false };
+    let rcx = u128::from(registers.general[gpr::RCX]);
+    let same_place = line.values[0] == u128::from(registers.rip.0);
+    same_place && line.values[RCX] != rcx && is_repeated_string(session, tid, registers.rip)
+}
+
+/// Position of rcx in a line.
+const RCX: usize = 3;
+
+fn is_repeated_string(session: &Session, tid: Tid, rip: Address) -> bool {
+    let mut bytes = [0; 3];
+    let Some(space) = session.memory(tid) else { return false };
+    if space.read(rip, &mut bytes).is_err() || !matches!(bytes[0], 0xf2 | 0xf3) {
+        return false;
+    }
+    let opcode = if bytes[1] & 0xf0 == 0x40 { bytes[2] } else { bytes[1] };
+    matches!(opcode, 0xa4..=0xa7 | 0xaa..=0xaf)
 }
 
 /// Advances by atoms until the state is that of the line.
@@ -176,5 +175,38 @@ fn reach(session: &mut Session, line: &Line, tid: &mut Tid, first: bool) -> Resu
             None => return Ok(()),
             Some(text) => last = text,
         }
+    }
+}
+
+pub fn coarse(name: &str, from: usize, stride: usize) {
+    let text = super::oracle(name, "steps.txt.gz");
+    let runs = parse(&text);
+    let run = &runs[0];
+    // index of lines that are instruction positions
+    let mut positions = Vec::new();
+    for (i, line) in run.lines.iter().enumerate() {
+        if i > 0 && run.lines[i-1].values[0] == line.values[0] { continue; }
+        positions.push(line);
+    }
+    let mut session = super::open(name);
+    while session.last_event() < run.after { session.step_event().unwrap(); }
+    let base = session.moment().0;
+    let mut k = from;
+    let mut good = 0;
+    while k < positions.len() {
+        loop {
+            match session.advance(Some(Moment(base + k as u64))) {
+                Ok(Progress::Event(_)) => {}
+                Ok(Progress::Moment) => break,
+                other => { println!("k {k} good {good}: {:?}", other.map_err(|e| e.to_string())); return; }
+            }
+        }
+        let (ticks, found) = state(&session, run.tid).unwrap();
+        if let Some(text) = difference(positions[k], ticks, &found) {
+            println!("k {k} line {} (good {good}, line {}): {text}", positions[k].number, positions[good].number);
+            return;
+        }
+        good = k;
+        k += stride;
     }
 }
