@@ -41,7 +41,7 @@ fn kinds_without_data() {
         (|mut e| e.set_patch_vsyscall(()), EventKind::PatchVsyscall),
         (|mut e| e.set_patch_trapping_instruction(()), EventKind::PatchTrappingInstruction),
         (
-            |e| drop(e.init_syscallbuf_flush()),
+            |e| _ = e.init_syscallbuf_flush(),
             EventKind::SyscallbufFlush { mprotect_records: vec![] },
         ),
     ];
@@ -257,7 +257,7 @@ fn unknown_tags_are_errors() {
     assert_eq!(poked(nothing, 48, 14), "PatchTrappingInstruction");
     assert!(poked(nothing, 48, 15).contains("unknown kind 15 of event"));
     assert!(poked(nothing, 32, 3).contains("corrupt"));
-    let syscall = |frame: schema::frame::Builder<'_>| drop(frame.init_event().init_syscall());
+    let syscall = |frame: schema::frame::Builder<'_>| _ = frame.init_event().init_syscall();
     assert!(poked(syscall, 272, 6).contains("unknown kind 6 of system call data"));
     assert!(poked(syscall, 208, 3).contains("corrupt"));
     assert!(poked(syscall, 192, 3).contains("corrupt"));
