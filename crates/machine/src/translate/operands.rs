@@ -74,6 +74,7 @@ impl Translator<'_> {
         count: Option<usize>,
     ) {
         let used = used(&mut self.tools.info, &instruction);
+        let original = instruction;
         let mut free = vec![T, S];
         if memory {
             let mut mem = self.operand(&instruction);
@@ -111,7 +112,7 @@ impl Translator<'_> {
             if item.read {
                 self.load_guest(item.host, item.guest);
             }
-            substitute(&mut instruction, item.guest, item.host);
+            substitute(&mut instruction, &original, item.guest, item.host);
         }
         self.encode(&instruction);
         for item in replaced.iter().filter(|item| item.written && item.guest != RSP) {
@@ -492,11 +493,11 @@ pub(super) fn set_memory(instruction: &mut Instruction, mem: Mem) {
     instruction.set_memory_displ_size(u32::from(mem.disp != 0));
 }
 
-/// Names another register in the place of `guest` in all register operands.
-fn substitute(instruction: &mut Instruction, guest: Reg, host: Reg) {
-    for n in 0..instruction.op_count() {
-        let register = instruction.op_register(n);
-        if instruction.op_kind(n) == OpKind::Register && number(register) == Some(guest) {
+/// Replaces the operands that are `guest` in `original`: two registers may change places.
+fn substitute(instruction: &mut Instruction, original: &Instruction, guest: Reg, host: Reg) {
+    for n in 0..original.op_count() {
+        let register = original.op_register(n);
+        if original.op_kind(n) == OpKind::Register && number(register) == Some(guest) {
             instruction.set_op_register(n, sized(host, register));
         }
     }

@@ -140,42 +140,44 @@ fn is_repeated_string(session: &Session, tid: Tid, rip: Address) -> bool {
 }
 
 /// Advances by atoms until the state is that of the line.
+///
+/// Behind system calls for which rr makes calls of its own in the task (mmap and its like), rr's
+/// step executes one instruction more.
 fn reach(session: &mut Session, line: &Line, tid: &mut Tid, first: bool) -> Result<(), String> {
     let mut last = String::from(" nothing to compare");
-    let mut executed = 0;
+    let start = session.moment();
+    let mut allowed = 1;
     if first {
         let (ticks, found) = state(session, *tid).ok_or("the task is gone")?;
         let Some(text) = difference(line, ticks, &found) else { return Ok(()) };
         last = text;
     }
     loop {
-        let at = session.moment();
-        let until = if executed == 0 { Moment(at.0 + 1) } else { at };
         // First only what needs no instruction.
-        let progress = match session.advance(Some(at)).map_err(|error| error.to_string())? {
-            Progress::Moment if executed == 0 => {
-                session.advance(Some(until)).map_err(|error| error.to_string())?
-            }
-            other => other,
-        };
-        if session.moment() > at {
-            executed += 1;
+        let mut progress = advance(session, session.moment())?;
+        if progress == Progress::Moment && session.moment() - start < allowed {
+            progress = advance(session, session.moment() + 1)?;
+        } else if progress == Progress::Moment {
+            return Err(format!("line {}, moment {}:{last}", line.number, session.moment()));
         }
         match progress {
             Progress::End => return Err(format!("line {}: the recording ended", line.number)),
-            Progress::Moment if executed == 1 && session.moment() == at => {
-                return Err(format!("line {}, moment {at}:{last}", line.number));
-            }
+            Progress::Event(event) if event.kind.ends_with("exiting") => allowed = 2,
             _ => {}
         }
-        let Some((ticks, found)) = state(session, *tid) else {
+        if session.registers(*tid).is_none() {
             continue;
-        };
+        }
+        let (ticks, found) = state(session, *tid).ok_or("the task is gone")?;
         match difference(line, ticks, &found) {
             None => return Ok(()),
             Some(text) => last = text,
         }
     }
+}
+
+fn advance(session: &mut Session, until: Moment) -> Result<Progress, String> {
+    session.advance(Some(until)).map_err(|error| error.to_string())
 }
 
 pub fn coarse(name: &str, from: usize, stride: usize) {
