@@ -1,10 +1,12 @@
 //! `pernosco trace events`.
 
 use std::io::Write;
+use std::ops::Range;
 
+use model::Address;
 use rr_trace::{
-    Disposition, EventKind, Frame, FrameRegisters, MemWrite, Signal, Syscall, SyscallExtra,
-    SyscallState, Trace,
+    Disposition, EventKind, Frame, FrameRegisters, MemWrite, OpenedFd, Signal, Syscall,
+    SyscallExtra, SyscallState, Trace,
 };
 use serde_json::{Map, Value, json};
 
@@ -232,15 +234,14 @@ fn syscall_json(fields: &mut Map<String, Value>, syscall: &Syscall, trace: &Trac
         SyscallExtra::WriteOffset(offset) => ("write_offset", json!(offset)),
         SyscallExtra::ExecFdsToClose(fds) => ("fds_to_close", json!(fds)),
         SyscallExtra::OpenedFds(opened) => {
-            let one =
-                |file: &rr_trace::OpenedFd| json!({ "fd": file.fd, "path": text(&file.path) });
+            let one = |file: &OpenedFd| json!({ "fd": file.fd, "path": text(&file.path) });
             ("opened", opened.iter().map(one).collect())
         }
         SyscallExtra::SocketAddrs { local, remote } => {
             ("sockets", json!({ "local": local, "remote": remote }))
         }
         SyscallExtra::MadviseRanges(ranges) => {
-            let one = |range: &std::ops::Range<model::Address>| json!({ "start": hex(range.start.0), "end": hex(range.end.0) });
+            let one = |range: &Range<Address>| json!([hex(range.start.0), hex(range.end.0)]);
             ("madvise_ranges", ranges.iter().map(one).collect())
         }
     };
