@@ -11,7 +11,7 @@ use std::ops::Range;
 use model::Address;
 
 use super::host::{self, PAGE};
-use super::{Error, Space, residency};
+use super::{Error, Space, pages_of, residency};
 use crate::layout::{READ_MARK_SHIFT, WRITE_MARK_SHIFT};
 
 /// Which of the 512 words of a page were written.
@@ -24,6 +24,8 @@ pub struct Marks {
     /// Mark memory is kept once it was asked for; switching is cheap.
     kept_written: bool,
     kept_read: bool,
+    /// The space was activated since the last harvest.
+    maybe_set: bool,
     /// Sums that nobody took yet, by page number.
     written_words: BTreeMap<u64, WrittenWords>,
     read_lines: BTreeMap<u64, u64>,
@@ -96,7 +98,7 @@ impl Space {
         if range.is_empty() {
             return;
         }
-        for page in pages_of_words(&range) {
+        for page in pages_of(&range) {
             self.contents.note_dirty(page);
             if self.marks.written {
                 let start = range.start.0.max(page * PAGE) - page * PAGE;
@@ -126,6 +128,9 @@ impl Space {
 
     /// Moves all marks from their memory into the sums.
     pub(super) fn harvest(&mut self) -> Result<(), Error> {
+        if !self.marks.maybe_set {
+            return Ok(());
+        }
         for island in &self.islands {
             let displacement = island.displacement();
             if let Some(marks) = &island.write_marks {
@@ -157,7 +162,14 @@ impl Space {
                 })?;
             }
         }
+        self.marks.maybe_set = false;
         Ok(())
+    }
+
+    /// Guest code is about to run.
+    #[inline]
+    pub(super) fn expect_marks(&mut self) {
+        self.marks.maybe_set = true;
     }
 }
 
@@ -173,17 +185,24 @@ fn open(host: &Range<u64>, shift: u32) -> Result<(), Error> {
 /// Hands out every page of marks that is not empty and clears it. One that is empty is given
 /// back: so pages in steady use stay, and cost no page fault each time.
 fn drain(marks: Range<u64>, mut found: impl FnMut(u64, &[u8])) -> Result<(), Error> {
+    const PART: usize = 512;
     let what = |source| host::error("looking for touched marks".to_string(), source);
     let mut chunk = [0; PAGE as usize];
     for run in residency::changed_pages(marks).map_err(what)? {
         let mut empty: Vec<u64> = Vec::new();
         for mark in run.step_by(PAGE as usize) {
             host::copy_out(mark, &mut chunk);
-            if chunk == [0; PAGE as usize] {
-                empty.push(mark / PAGE);
-            } else {
+            let mut any = false;
+            for (part, at) in chunk.chunks_exact(PART).zip((mark..).step_by(PART)) {
+                if part.iter().fold(0, |all, byte| all | byte) != 0 {
+                    host::copy_in(at, &[0; PART]);
+                    any = true;
+                }
+            }
+            if any {
                 found(mark, &chunk);
-                host::copy_in(mark, &[0; PAGE as usize]);
+            } else {
+                empty.push(mark / PAGE);
             }
         }
         for pages in super::code::runs(&empty) {
@@ -208,8 +227,4 @@ fn gather(marks: &[u8]) -> u64 {
         }
     }
     bits
-}
-
-fn pages_of_words(range: &Range<Address>) -> Range<u64> {
-    super::pages_of(range)
 }

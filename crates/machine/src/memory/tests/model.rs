@@ -285,7 +285,7 @@ impl World {
             assert!(self.space.write_fault(address).unwrap());
         }
         if self.model.marks {
-            marked_write(&self.space, address, value);
+            marked_write(&mut self.space, address, value);
         } else {
             guest_write(&self.space, address, value);
         }
