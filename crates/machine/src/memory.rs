@@ -100,6 +100,17 @@ impl Backing {
         }
     }
 
+    /// Whether `size` bytes of it can be told from offsets that files can have.
+    fn reaches(&self, size: u64) -> bool {
+        match self {
+            Backing::Zero => true,
+            Backing::File { offset, .. } | Backing::Shared { offset, .. } => {
+                offset.is_multiple_of(PAGE)
+                    && offset.checked_add(size).is_some_and(|end| end <= i64::MAX as u64)
+            }
+        }
+    }
+
     /// Whether both are the same bytes, for mappings of the same size.
     fn same(&self, other: &Backing) -> bool {
         match (self, other) {
@@ -166,6 +177,7 @@ impl Mapping {
 pub enum Error {
     #[error("{what}: {source}")]
     Host { what: String, source: std::io::Error },
+    /// Also for a backing whose offset is not page aligned or beyond what a file can have.
     #[error("guest range {0:?} is not page aligned, is empty or leaves the user half")]
     BadRange(Range<Address>),
     #[error("guest memory at {0} is not mapped")]
@@ -173,6 +185,9 @@ pub enum Error {
 }
 
 /// One guest address space.
+///
+/// After [`Error::Host`] from a call that changes mappings, the range that it was about is
+/// in between; other ranges are as before, and the space can be restored or dropped.
 #[derive(Debug)]
 pub struct Space {
     /// Tells the spaces of the process apart.
@@ -214,6 +229,9 @@ impl Space {
         backing: Backing,
     ) -> Result<(), Error> {
         check_range(&range)?;
+        if !backing.reaches(range.end.0 - range.start.0) {
+            return Err(Error::BadRange(range));
+        }
         self.unpark()?;
         self.ensure_units(&range)?;
         self.take_mappings(&range);
@@ -225,9 +243,10 @@ impl Space {
             self.shield(&range)
         });
         if let Err(error) = mapped {
+            // The first error is the one to report.
             self.mappings.remove(&range.start.0);
-            self.reset(&range)?;
-            self.drop_empty_islands(&range)?;
+            let _ = self.reset(&range);
+            let _ = self.drop_empty_islands(&range);
             return Err(error);
         }
         self.join_around(&range);
@@ -436,7 +455,7 @@ impl Space {
         let what = |source| {
             host::error(format!("clearing behind the file in {:?}", mapping.range), source)
         };
-        if tail == 0 || file.metadata().map_err(what)?.len() <= offset + length {
+        if tail == 0 || file.metadata().map_err(what)?.len() <= offset.saturating_add(*length) {
             return Ok(());
         }
         let start = self.place(mapping.range.start.0) + length;

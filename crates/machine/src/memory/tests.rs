@@ -3,6 +3,7 @@
 mod model;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use super::*;
 
@@ -139,6 +140,16 @@ fn bad_ranges_are_refused() {
         assert!(matches!(map, Err(Error::BadRange(_))), "{range:?}");
         assert!(matches!(space.unmap(range), Err(Error::BadRange(_))));
     }
+    let file = Arc::new(tempfile::tempfile().unwrap());
+    for offset in [5, 1 << 63, u64::MAX - PAGE + 1] {
+        let backing = Backing::File { file: file.clone(), offset, length: u64::MAX };
+        assert!(matches!(space.map(pages(1, 4), RW, backing), Err(Error::BadRange(_))));
+    }
+    let backing = Backing::File { file: file.clone(), offset: 1 << 62, length: u64::MAX };
+    space.map(pages(1, 4), RW, backing).unwrap();
+    assert_eq!(word(&space, 2), 0);
+    let whole = space.map(Address(0)..Address(USER_END), NONE, Backing::Zero).unwrap_err();
+    assert!(whole.to_string().starts_with("placing 131080 GiB of guest units 0..32768"), "{whole}");
     assert!(space.relocate(pages(1, 2), Address(2 * PAGE)).is_err());
     assert!(space.relocate(pages(1, 2), Address(USER_END - PAGE)).is_err());
     space.map(Address(USER_END - PAGE)..Address(USER_END), RW, Backing::Zero).unwrap();
@@ -457,32 +468,26 @@ fn lack_of_address_space_is_an_error_with_advice() {
     assert!(line("space: ").ends_with(expected), "{output}");
 }
 
-/// Processor time of this thread in us: the machine may have other things to do.
-fn cpu_us() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1000.0
-}
-
 /// Figures for the documentation: `cargo test --release figures -- --nocapture`.
 #[test]
 fn figures() {
     let _guard = one_at_a_time();
     let mut tables = Tables::reserve().unwrap();
-    let per = |start: f64, count: u64| (cpu_us() - start) / count as f64;
+    let per = |start: Instant, count: u64| start.elapsed().as_secs_f64() * 1e6 / count as f64;
     let mut space = Space::new();
     space.enable_marks(true, false).unwrap();
-    let start = cpu_us();
+    let start = Instant::now();
     for number in 0..1000 {
         let protection = [R, RW][number as usize % 2];
         space.map(pages(16 + number * 8, 4), protection, Backing::Zero).unwrap();
     }
     println!("map {:.2} us", per(start, 1000));
-    let start = cpu_us();
+    let start = Instant::now();
     for number in 0..1000 {
         space.protect(pages(16 + number * 8, 4), RW).unwrap();
     }
     println!("protect {:.2} us", per(start, 1000));
-    let start = cpu_us();
+    let start = Instant::now();
     for number in 0..1000 {
         space.unmap(pages(16 + number * 8, 4)).unwrap();
     }
@@ -490,23 +495,23 @@ fn figures() {
 
     space.map(pages(1 << 20, 100_000), RW, Backing::Zero).unwrap();
     for round in 0..3 {
-        let start = cpu_us();
+        let start = Instant::now();
         for page in 0..10_000 {
             marked_write(&mut space, Address(((1 << 20) + page * 7) * PAGE), page + round);
         }
         println!("first touch with marks {:.3} us a page", per(start, 10_000));
-        let start = cpu_us();
+        let start = Instant::now();
         space.harvest().unwrap();
         println!("harvest {:.3} us a page", per(start, 10_000));
-        let start = cpu_us();
+        let start = Instant::now();
         assert_eq!(space.take_written().unwrap().len(), 10_000);
         println!("take_written {:.3} us a page", per(start, 10_000));
-        let start = cpu_us();
+        let start = Instant::now();
         std::hint::black_box(space.snapshot().unwrap());
         println!("snapshot {:.3} us a page", per(start, 10_000));
     }
     let snapshot = space.snapshot().unwrap();
-    let start = cpu_us();
+    let start = Instant::now();
     for _ in 0..100 {
         std::hint::black_box(space.snapshot().unwrap());
     }
@@ -514,40 +519,53 @@ fn figures() {
     for page in 0..1000 {
         marked_write(&mut space, Address(((1 << 20) + page * 7) * PAGE), 3);
     }
-    let start = cpu_us();
+    let start = Instant::now();
     space.restore(&snapshot).unwrap();
     println!("restore {:.3} us a page", per(start, 1000));
     space.enable_marks(false, false).unwrap();
-    let start = cpu_us();
+    let start = Instant::now();
     space.snapshot().unwrap();
     println!("snapshot by comparing {:.3} us a page", per(start, 10_000));
-    let start = cpu_us();
+    let start = Instant::now();
     space.park().unwrap();
     println!("park {:.3} us a page", per(start, 10_000));
-    let start = cpu_us();
+    let start = Instant::now();
     space.unpark().unwrap();
     println!("unpark {:.3} us a page", per(start, 10_000));
 
+    for number in 0..1000 {
+        space.map(pages(16 + number * 8, 4), R, Backing::Zero).unwrap();
+    }
+    let start = Instant::now();
+    for number in 0..1_000_000 {
+        std::hint::black_box(space.mapping_at(Address(number * 7919 * 8 & 0x1f_ffff)));
+    }
+    println!("mapping_at {:.4} us", per(start, 1_000_000));
+    let start = Instant::now();
+    for number in 0..1_000_000 {
+        std::hint::black_box(space.host(Address(number * 7919 * 8 & 0x1f_ffff)));
+    }
+    println!("host {:.4} us", per(start, 1_000_000));
     let mut other = Space::new();
     other.map(pages(16, 1), RW, Backing::Zero).unwrap();
-    let start = cpu_us();
+    let start = Instant::now();
     for _ in 0..10_000 {
         space.activate(&mut tables).unwrap();
         other.activate(&mut tables).unwrap();
     }
     println!("activate {:.3} us", per(start, 20_000));
-    let start = cpu_us();
+    let start = Instant::now();
     for _ in 0..100_000 {
         space.activate(&mut tables).unwrap();
     }
     println!("activate again {:.4} us", per(start, 100_000));
-    let start = cpu_us();
+    let start = Instant::now();
     for page in 0..1000 {
         space.protect(pages((1 << 20) + page, 1), R).unwrap();
         space.write_u64(Address(((1 << 20) + page) * PAGE), 3).unwrap();
     }
     println!("protect and forced write {:.3} us", per(start, 1000));
-    let start = cpu_us();
+    let start = Instant::now();
     for page in 0..1000 {
         space.write_u64(Address(((1 << 20) + page) * PAGE), 3).unwrap();
     }
