@@ -6,8 +6,10 @@
 //! changes to translated bytes are noticed, [`marks`] for what was written and read, and
 //! [`snapshot`] for going back.
 //!
-//! Costs: a mapping is one or two host calls of 1 to 3 us; a snapshot is about half a
-//! microsecond a page that changed; making a space the active one is a few stores a unit.
+//! Costs, on the machine this was written on: mapping 3 to 5 us, protecting and unmapping 2 us;
+//! a snapshot 0.8 us for each page that changed, and 2 us more when memory for the copy has to
+//! be got from the kernel; restoring 1 us a page; parking 1 us and coming back 2 us a page;
+//! collecting marks 0.3 us a page; becoming the active space 15 ns, being it still 4 ns.
 
 mod access;
 mod code;

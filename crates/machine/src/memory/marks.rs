@@ -135,25 +135,21 @@ impl Space {
             let displacement = island.displacement();
             if let Some(marks) = &island.write_marks {
                 let (sums, contents) = (&mut self.marks.written_words, &mut self.contents);
-                drain(marks.range(), |mark, chunk| {
-                    // A page of marks stands for eight pages.
-                    let first = (mark << WRITE_MARK_SHIFT).wrapping_sub(displacement) / PAGE;
-                    for (page, marks) in (first..).zip(chunk.chunks_exact(512)) {
-                        let words: WrittenWords =
-                            std::array::from_fn(|i| gather(&marks[i * 64..(i + 1) * 64]));
-                        if words != [0; 8] {
-                            let sum = sums.entry(page).or_default();
-                            sum.iter_mut().zip(words).for_each(|(sum, words)| *sum |= words);
-                            contents.note_dirty(page);
-                        }
+                drain(marks.range(), |mark, marks| {
+                    // So many marks are those of one page.
+                    let page = (mark << WRITE_MARK_SHIFT).wrapping_sub(displacement) / PAGE;
+                    let sum = sums.entry(page).or_default();
+                    for (sum, marks) in sum.iter_mut().zip(marks.chunks_exact(64)) {
+                        *sum |= gather(marks);
                     }
+                    contents.note_dirty(page);
                 })?;
             }
             if let Some(marks) = &island.read_marks {
                 let sums = &mut self.marks.read_lines;
-                drain(marks.range(), |mark, chunk| {
+                drain(marks.range(), |mark, marks| {
                     let first = (mark << READ_MARK_SHIFT).wrapping_sub(displacement) / PAGE;
-                    for (page, marks) in (first..).zip(chunk.chunks_exact(64)) {
+                    for (page, marks) in (first..).zip(marks.chunks_exact(64)) {
                         let lines = gather(marks);
                         if lines != 0 {
                             *sums.entry(page).or_default() |= lines;
@@ -182,10 +178,12 @@ fn open(host: &Range<u64>, shift: u32) -> Result<(), Error> {
     })
 }
 
-/// Hands out every page of marks that is not empty and clears it. One that is empty is given
-/// back: so pages in steady use stay, and cost no page fault each time.
+/// Marks handed out together: those of the words of one page.
+const PART: usize = 512;
+
+/// Hands out the parts of the marks that are not empty and clears them. A page of marks that is
+/// empty is given back: so pages in steady use stay, and cost no page fault each time.
 fn drain(marks: Range<u64>, mut found: impl FnMut(u64, &[u8])) -> Result<(), Error> {
-    const PART: usize = 512;
     let what = |source| host::error("looking for touched marks".to_string(), source);
     let mut chunk = [0; PAGE as usize];
     for run in residency::changed_pages(marks).map_err(what)? {
@@ -195,13 +193,12 @@ fn drain(marks: Range<u64>, mut found: impl FnMut(u64, &[u8])) -> Result<(), Err
             let mut any = false;
             for (part, at) in chunk.chunks_exact(PART).zip((mark..).step_by(PART)) {
                 if part.iter().fold(0, |all, byte| all | byte) != 0 {
+                    found(at, part);
                     host::copy_in(at, &[0; PART]);
                     any = true;
                 }
             }
-            if any {
-                found(mark, &chunk);
-            } else {
+            if !any {
                 empty.push(mark / PAGE);
             }
         }
@@ -213,7 +210,7 @@ fn drain(marks: Range<u64>, mut found: impl FnMut(u64, &[u8])) -> Result<(), Err
 }
 
 /// One bit for each byte that is not zero, of 64.
-fn gather(marks: &[u8]) -> u64 {
+pub(super) fn gather(marks: &[u8]) -> u64 {
     let mut bits = 0;
     for (index, eight) in marks.chunks_exact(8).enumerate() {
         let mut word = u64::from_le_bytes(eight.try_into().expect("eight bytes"));

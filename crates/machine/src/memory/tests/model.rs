@@ -258,7 +258,7 @@ impl World {
         let bytes = vec![byte; length as usize];
         let mapped =
             (0..u64::from(length)).take_while(|&i| self.model.byte(at + i).is_some()).count();
-        if byte % 2 == 0 {
+        if byte.is_multiple_of(2) {
             assert_eq!(self.space.write(at, &bytes).is_ok(), mapped == bytes.len());
             if mapped < bytes.len() {
                 return;
