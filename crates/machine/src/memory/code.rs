@@ -251,6 +251,12 @@ impl Space {
     }
 
     #[cfg(test)]
+    pub(super) fn pending_stale(&mut self) -> Vec<u64> {
+        self.note_object_writes();
+        self.code.stale.iter().copied().collect()
+    }
+
+    #[cfg(test)]
     pub(super) fn shielded_pages(&self) -> Vec<u64> {
         self.code.shielded.iter().copied().collect()
     }

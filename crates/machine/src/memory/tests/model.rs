@@ -324,8 +324,7 @@ impl World {
         let mut stale = before.stale.clone();
         for page in &before.code {
             let look = |model: &Model| {
-                let bytes = model.byte(Address(page * PAGE))?;
-                let _ = bytes;
+                model.byte(Address(page * PAGE))?;
                 let execute = model.pages[page].protection.execute;
                 Some((model.page_bytes(*page), execute))
             };
@@ -339,6 +338,10 @@ impl World {
         self.model.stale = stale;
         self.model.marks = marks;
         self.model.written = written;
+        // What was mapped anew or suspected in vain is stale although it looks the same.
+        for page in self.space.pending_stale() {
+            self.model.touch_code(page);
+        }
     }
 
     fn check(&mut self) {
