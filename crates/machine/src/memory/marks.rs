@@ -185,28 +185,31 @@ const PART: usize = 512;
 /// empty is given back: so pages in steady use stay, and cost no page fault each time.
 fn drain(marks: Range<u64>, mut found: impl FnMut(u64, &[u8])) -> Result<(), Error> {
     let what = |source| host::error("looking for touched marks".to_string(), source);
+    let give_back = |pages: Range<u64>| host::discard(pages.start, pages.end - pages.start);
     let mut chunk = [0; PAGE as usize];
-    for run in residency::changed_pages(marks).map_err(what)? {
-        let mut empty: Vec<u64> = Vec::new();
-        for mark in run.step_by(PAGE as usize) {
-            host::copy_out(mark, &mut chunk);
-            let mut any = false;
-            for (part, at) in chunk.chunks_exact(PART).zip((mark..).step_by(PART)) {
-                if part.iter().fold(0, |all, byte| all | byte) != 0 {
-                    found(at, part);
-                    host::copy_in(at, &[0; PART]);
-                    any = true;
-                }
-            }
-            if !any {
-                empty.push(mark / PAGE);
+    // Empty pages, with what lies between them and does not exist: one call for all.
+    let mut empty: Option<Range<u64>> = None;
+    for mark in residency::changed_pages(marks).map_err(what)?.into_iter().flat_map(pages) {
+        host::copy_out(mark, &mut chunk);
+        let mut any = false;
+        for (part, at) in chunk.chunks_exact(PART).zip((mark..).step_by(PART)) {
+            if part.iter().fold(0, |all, byte| all | byte) != 0 {
+                found(at, part);
+                host::copy_in(at, &[0; PART]);
+                any = true;
             }
         }
-        for pages in super::code::runs(&empty) {
-            host::discard(pages.start * PAGE, (pages.end - pages.start) * PAGE).map_err(what)?;
+        if any {
+            empty.take().map_or(Ok(()), give_back).map_err(what)?;
+        } else {
+            empty = Some(empty.map_or(mark, |run| run.start)..mark + PAGE);
         }
     }
-    Ok(())
+    empty.map_or(Ok(()), give_back).map_err(what)
+}
+
+fn pages(run: Range<u64>) -> impl Iterator<Item = u64> {
+    run.step_by(PAGE as usize)
 }
 
 /// One bit for each byte that is not zero, of 64.
