@@ -581,6 +581,9 @@ fn figures() {
         marked_write(&mut space, Address(((1 << 20) + page * 7) * PAGE), 3);
     }
     let start = Instant::now();
+    space.harvest().unwrap();
+    println!("harvest of 8,750 pages of marks, 1,000 set {:.3} us", per(start, 1));
+    let start = Instant::now();
     space.restore(&snapshot).unwrap();
     println!("restore {:.3} us a page", per(start, 1000));
     space.enable_marks(false, false).unwrap();
