@@ -26,6 +26,8 @@ pub fn save(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(
     let requested = requested(cpu)?;
     let compacted = matches!(instruction.mnemonic(), M::Xsavec | M::Xsavec64);
     let plain = matches!(instruction.mnemonic(), M::Xsave | M::Xsave64);
+    let format = if compacted { requested | COMPACTED } else { 0 };
+    check_area(space, place, format, requested, AccessKind::Write)?;
     let mut in_use = components::in_use(&cpu.vector);
     if compacted && components::mxcsr(&cpu.vector) != MXCSR_INITIAL {
         in_use |= 1 << SSE;
@@ -38,18 +40,15 @@ pub fn save(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(
         pieces.push((HEADER + 8, (requested | COMPACTED).to_le_bytes().to_vec()));
         saved
     } else {
-        check(space, place, HEADER_END, AccessKind::Write)?;
         let mut old = [0; 8];
         load(space, place.offset(HEADER), &mut old)?;
         u64::from_le_bytes(old) & !requested | in_use & requested
     };
     pieces.push((HEADER, bits.to_le_bytes().to_vec()));
-    let format = if compacted { requested | COMPACTED } else { 0 };
     for (number, offset, size) in extended(format, saved) {
         let bytes = components::component_bytes(&cpu.vector, number);
         pieces.push((offset, bytes.map_or_else(|| vec![0; size as usize], <[u8]>::to_vec)));
     }
-    check(space, place, HEADER_END, AccessKind::Write)?;
     store_pieces(space, place, &pieces)
 }
 
@@ -113,6 +112,22 @@ fn requested(cpu: &Cpu) -> Result<u64, Stop> {
 
 fn aligned(place: Place, alignment: u64) -> Result<Place, Stop> {
     if place.address.is_multiple_of(alignment) { Ok(place) } else { Err(protection_fault()) }
+}
+
+/// The area up to the end of the last component asked for; its last byte is probed
+/// after the first (observed on Zen 5).
+fn check_area(
+    space: &Space,
+    place: Place,
+    format: u64,
+    requested: u64,
+    kind: AccessKind,
+) -> Result<(), Stop> {
+    let ends = extended(format, requested).into_iter().map(|(_, offset, size)| offset + size);
+    let length = ends.max().unwrap_or(HEADER_END);
+    check(space, place, 1, kind)?;
+    check(space, place.offset(length - 1), 1, kind)?;
+    check(space, place, length, kind)
 }
 
 /// The #GP conditions of SDM vol. 1, 13.8, on the header.

@@ -118,6 +118,11 @@ impl Native {
         cpu.gs_base = registers.gs_base;
         cpu.vector = crate::VectorState::default();
         self.transfer(libc::PTRACE_GETREGSET, &mut cpu.vector);
+        if cpu.vector.xstate_bv() & 2 == 0 {
+            // What the kernel shows is stale: the processor's compacted image of an SSE state
+            // that is initial, MXCSR included, has no MXCSR.
+            crate::emulate::components::set_mxcsr(&mut cpu.vector, 0x1f80);
+        }
         assert_eq!(cpu.vector.xstate_bv() & !host().xcr0, 0);
         cpu
     }
