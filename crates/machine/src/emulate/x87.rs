@@ -37,11 +37,9 @@ pub fn store_environment(
         image.extend(x87.registers.as_flattened());
     }
     let place = operand(cpu, instruction, 0, 0);
-    if whole {
-        // The last byte is probed after the first (observed on Zen 5).
-        check(space, place, 1, AccessKind::Write)?;
-        check(space, place.offset(image.len() as u64 - 1), 1, AccessKind::Write)?;
-    }
+    // The last byte is probed after the control word (observed on Zen 5).
+    check(space, place, if narrow { 2 } else { 4 }, AccessKind::Write)?;
+    check(space, place.offset(image.len() as u64 - 1), 1, AccessKind::Write)?;
     store(space, place, &image)?;
     if whole {
         let top = x87.top();

@@ -59,8 +59,7 @@ pub fn restore(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -> Resul
     load(space, place, &mut image)?;
     let word = |at: u64| little_endian(&image[at as usize..at as usize + 8]);
     let (bits, format) = (word(HEADER), word(HEADER + 8));
-    let reserved = image[HEADER as usize + 16..].iter().any(|byte| *byte != 0);
-    check_header(bits, format, reserved)?;
+    check_header(&image[HEADER as usize..])?;
 
     let mut state = cpu.vector.clone();
     let loaded = requested & bits;
@@ -130,12 +129,16 @@ fn check_area(
     check(space, place, length, kind)
 }
 
-/// The #GP conditions of SDM vol. 1, 13.8, on the header.
-fn check_header(bits: u64, format: u64, reserved: bool) -> Result<(), Stop> {
+/// The #GP conditions of SDM vol. 1, 13.8, on the header: the standard form ignores its bytes from
+/// 24, the compacted form does not.
+fn check_header(header: &[u8]) -> Result<(), Stop> {
+    let word = |at: usize| little_endian(&header[at..at + 8]);
+    let (bits, format) = (word(0), word(8));
+    let any = |range: std::ops::Range<usize>| header[range].iter().any(|byte| *byte != 0);
     let bad = if format & COMPACTED == 0 {
-        format != 0 || reserved || bits & !host().xcr0 != 0
+        any(8..24) || bits & !host().xcr0 != 0
     } else {
-        reserved || format & !COMPACTED & !host().xcr0 != 0 || bits & !format != 0
+        any(16..64) || format & !COMPACTED & !host().xcr0 != 0 || bits & !format != 0
     };
     if bad { Err(protection_fault()) } else { Ok(()) }
 }

@@ -2,7 +2,7 @@
 
 use model::{PAGE_SIZE, gpr};
 
-use super::{Bench, DATA, READ_ONLY};
+use super::{Bench, DATA, READ_ONLY, UNMAPPED};
 use crate::Cpu;
 use crate::emulate::components::{self, X87};
 use crate::emulate::host::host;
@@ -65,7 +65,7 @@ fn saves() {
         if bench.random().below(8) == 0 {
             cpu.general[gpr::RBX] += bench.random().pick(&[1, 8, 32]);
         }
-        bench.check(SAVES[round % SAVES.len()], &cpu);
+        bench.check_save(SAVES[round % SAVES.len()], &cpu);
     }
 }
 
@@ -75,7 +75,7 @@ fn saves_that_fault() {
     for round in 0..500 {
         let mut cpu = cpu(&mut bench);
         cpu.general[gpr::RBX] = bench.random().pick(&[READ_ONLY, 1 << 47, READ_ONLY - 512]);
-        bench.check(SAVES[round % SAVES.len()], &cpu);
+        bench.check_save(SAVES[round % SAVES.len()], &cpu);
     }
 }
 
@@ -142,6 +142,26 @@ fn restores() {
 }
 
 #[test]
+fn restores_that_fault() {
+    let mut bench = Bench::new(46);
+    for round in 0..1000 {
+        let mut cpu = cpu(&mut bench);
+        let at = READ_ONLY + bench.random().pick(&[0xe00, 0xe40, 0xdc0, 0x1000, 0x900, 0x700]);
+        cpu.general[gpr::RBX] = bench.random().pick(&[at, at, 1 << 47, (1 << 47) - 512]);
+        let mut header = [0_u8; 64];
+        header[..8].copy_from_slice(&(bench.random().next() & host().xcr0).to_le_bytes());
+        if bench.random().below(2) == 0 {
+            header[8..16].copy_from_slice(&(host().xcr0 | 1 << 63).to_le_bytes());
+        }
+        if at + 576 <= UNMAPPED {
+            put_image(&mut bench, &Cpu { general: [at; 16], ..cpu.clone() });
+            bench.write(at + 512, &header);
+        }
+        bench.check(RESTORES[round % 2], &cpu);
+    }
+}
+
+#[test]
 fn environments() {
     let mut bench = Bench::new(44);
     for round in 0..3000 {
@@ -176,6 +196,6 @@ fn pending_exceptions() {
             &[0x0f, 0xae, 0x23],
             &[0x0f, 0xae, 0x03],
         ];
-        bench.check(codes[round % 5], &cpu);
+        bench.check_save(codes[round % 5], &cpu);
     }
 }
