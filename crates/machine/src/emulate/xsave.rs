@@ -57,17 +57,15 @@ pub fn restore(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -> Resul
     let requested = requested(cpu)?;
     let mut image = vec![0; HEADER_END as usize];
     load(space, place, &mut image)?;
-    let word = |at: u64| little_endian(&image[at as usize..at as usize + 8]);
-    let (bits, format) = (word(HEADER), word(HEADER + 8));
-    check_header(&image[HEADER as usize..])?;
+    let (bits, format) = header(&image);
+    check_header(&image)?;
+    let mxcsr = restored_mxcsr(&image, format, requested)?;
+    check_area(space, place, format, requested, AccessKind::Read)?;
 
     let mut state = cpu.vector.clone();
     let loaded = requested & bits;
-    let compacted = format & COMPACTED != 0;
-    if compacted && requested >> SSE & 1 != 0 && bits >> SSE & 1 == 0 {
-        components::set_mxcsr(&mut state, MXCSR_INITIAL);
-    } else if if compacted { requested >> SSE & 1 != 0 } else { requested & 6 != 0 } {
-        components::set_mxcsr(&mut state, checked_mxcsr(&image)?);
+    if let Some(mxcsr) = mxcsr {
+        components::set_mxcsr(&mut state, mxcsr);
     }
     restore_legacy(&mut state, &image, requested & LEGACY, loaded);
     for number in (AVX..63).filter(|n| requested >> n & 1 != 0) {
@@ -131,16 +129,37 @@ fn check_area(
 
 /// The #GP conditions of SDM vol. 1, 13.8, on the header: the standard form ignores its bytes from
 /// 24, the compacted form does not.
-fn check_header(header: &[u8]) -> Result<(), Stop> {
-    let word = |at: usize| little_endian(&header[at..at + 8]);
-    let (bits, format) = (word(0), word(8));
-    let any = |range: std::ops::Range<usize>| header[range].iter().any(|byte| *byte != 0);
+fn check_header(image: &[u8]) -> Result<(), Stop> {
+    let (bits, format) = header(image);
+    let any = |range: std::ops::Range<usize>| {
+        image[HEADER as usize..][range].iter().any(|byte| *byte != 0)
+    };
     let bad = if format & COMPACTED == 0 {
         any(8..24) || bits & !host().xcr0 != 0
     } else {
         any(16..64) || format & !COMPACTED & !host().xcr0 != 0 || bits & !format != 0
     };
     if bad { Err(protection_fault()) } else { Ok(()) }
+}
+
+/// XSTATE_BV and XCOMP_BV.
+fn header(image: &[u8]) -> (u64, u64) {
+    let word = |at: u64| little_endian(&image[at as usize..at as usize + 8]);
+    (word(HEADER), word(HEADER + 8))
+}
+
+/// The standard form loads MXCSR along with SSE or AVX, in use or not; to the compacted form it
+/// is a part of SSE (SDM vol. 1, 13.8).
+fn restored_mxcsr(image: &[u8], format: u64, requested: u64) -> Result<Option<u32>, Stop> {
+    let compacted = format & COMPACTED != 0;
+    let with = if compacted { 1 << SSE } else { 1 << SSE | 1 << AVX };
+    if requested & with == 0 {
+        Ok(None)
+    } else if compacted && header(image).0 >> SSE & 1 == 0 {
+        Ok(Some(MXCSR_INITIAL))
+    } else {
+        checked_mxcsr(image).map(Some)
+    }
 }
 
 fn checked_mxcsr(image: &[u8]) -> Result<u32, Stop> {
