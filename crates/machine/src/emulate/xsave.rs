@@ -55,15 +55,19 @@ pub fn save(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(
 pub fn restore(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -> Result<(), Stop> {
     let place = aligned(operand(cpu, instruction, 0, 0), 64)?;
     let requested = requested(cpu)?;
+    // The first byte is probed, then the header read (observed on Zen 5).
+    check(space, place, 1, AccessKind::Read)?;
+    check(space, place.offset(HEADER), HEADER_END - HEADER, AccessKind::Read)?;
     let mut image = vec![0; HEADER_END as usize];
     load(space, place, &mut image)?;
     let (bits, format) = header(&image);
     check_header(&image)?;
     let mxcsr = restored_mxcsr(&image, format, requested)?;
-    check_area(space, place, format, requested, AccessKind::Read)?;
+    let loaded = requested & bits;
+    let touched = if format & COMPACTED == 0 { requested } else { loaded };
+    check_area(space, place, format, touched, AccessKind::Read)?;
 
     let mut state = cpu.vector.clone();
-    let loaded = requested & bits;
     if let Some(mxcsr) = mxcsr {
         components::set_mxcsr(&mut state, mxcsr);
     }
