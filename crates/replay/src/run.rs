@@ -121,6 +121,9 @@ impl Session {
             if self.stopped(tid, goal, exit, until)? {
                 return Ok(Arrival::Reached);
             }
+            if until.is_some_and(|until| until <= self.moment) {
+                return Ok(Arrival::Moment);
+            }
         }
     }
 

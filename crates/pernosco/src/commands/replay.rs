@@ -156,11 +156,14 @@ fn show_registers(directory: &Path, place: Place, count: u64, json: bool) -> any
     Ok(())
 }
 
-/// Up to the instruction that begins at `moment`; false at the end of the recording.
+/// Up to the instruction that begins at `moment`, with all events before it; false at the end of
+/// the recording.
 fn advance(session: &mut Session, moment: replay::Moment) -> anyhow::Result<bool> {
     loop {
+        let before = session.moment();
         match session.advance(Some(moment))? {
             Progress::Event(_) => {}
+            Progress::Moment if before < moment => {}
             Progress::Moment => return Ok(true),
             Progress::End => return Ok(false),
         }
