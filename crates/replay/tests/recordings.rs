@@ -73,11 +73,3 @@ recordings! {
 fn a_missing_recording_is_an_error() {
     assert!(Trace::open(&support::traces().join("does-not-exist")).is_err());
 }
-
-#[test]
-fn zz_coarse() {
-    let name = std::env::var("T").unwrap();
-    let stride: usize = std::env::var("STRIDE").unwrap().parse().unwrap();
-    let from: usize = std::env::var("FROM").unwrap().parse().unwrap();
-    support::steps::coarse(&name, from, stride);
-}
