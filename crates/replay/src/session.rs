@@ -14,7 +14,7 @@ use crate::preload::Sizes;
 use crate::problem::{Problem, Result};
 use crate::processor::{Processor, VectorRegisters};
 use crate::registers::all_pairs;
-use crate::shared::SharedFiles;
+use crate::shared_files::SharedFiles;
 use crate::source::{Current, Source};
 use crate::task::{FilesId, SpaceId, Task, ThreadGroup};
 use crate::{Error, Moment, TickRule, rr_page};

@@ -49,9 +49,13 @@ impl Session {
             Trap::Rdpid => self.rdpid(tid, length)?,
             Trap::Xbegin => self.abort_transaction(tid, length)?,
             Trap::Rdrand | Trap::Rdseed => {
-                return Err(Problem::unsupported("random numbers of the processor, which rr does not record"));
+                return Err(Problem::unsupported(
+                    "random numbers of the processor, which rr does not record",
+                ));
             }
-            Trap::Int80 | Trap::Sysenter => return Err(Problem::unsupported("32-bit system calls")),
+            Trap::Int80 | Trap::Sysenter => {
+                return Err(Problem::unsupported("32-bit system calls"));
+            }
             Trap::Rdpkru | Trap::Wrpkru => return Err(Problem::unsupported("protection keys")),
         }
         Ok(false)
@@ -64,7 +68,11 @@ impl Session {
 
     fn breakpoint(&mut self, tid: Tid, goal: &Goal, length: u8) -> Result<bool> {
         let Goal::Exception { signal: SIGTRAP, registers, ticks } = goal else {
-            return self.arrived_or(tid, goal, "a breakpoint that the recording does not have here");
+            return self.arrived_or(
+                tid,
+                goal,
+                "a breakpoint that the recording does not have here",
+            );
         };
         self.retire(tid, length)?;
         self.check_exception(tid, registers, *ticks)?;

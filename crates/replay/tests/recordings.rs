@@ -8,8 +8,7 @@ use rr_trace::Trace;
 fn check(name: &str) {
     let mut session = support::open(name);
     let mut events = 0;
-    while let Some(report) =
-        session.step_event().unwrap_or_else(|error| panic!("{name}: {error}"))
+    while let Some(report) = session.step_event().unwrap_or_else(|error| panic!("{name}: {error}"))
     {
         events += 1;
         assert_eq!(report.event.0, events, "{name}");

@@ -142,4 +142,3 @@ impl Session {
         area.ok_or_else(|| Problem::malformed("the task has no syscall buffer"))
     }
 }
-

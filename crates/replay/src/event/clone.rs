@@ -51,7 +51,8 @@ impl Session {
         self.tasks.insert(tid, child);
         self.tasks_created += 1;
         let scratch = current.maps.pop_back();
-        let scratch = scratch.ok_or_else(|| Problem::malformed("a clone without scratch memory"))?;
+        let scratch =
+            scratch.ok_or_else(|| Problem::malformed("a clone without scratch memory"))?;
         self.map_record(tid, &scratch, &Place::of_record(&scratch))?;
         let end = scratch.range.end;
         self.task_mut(tid)?.scratch = Some(scratch.range);

@@ -52,8 +52,10 @@ fn compare_sample(session: &Session, sample: &Value, hash: &Sha256) -> Result<us
     let mut compared = 0;
     for map in sample["maps"].as_array().expect("maps") {
         let start = address(map["start"].as_str().expect("start"));
-        let ours = start.0 == THREAD_LOCALS_PAGE || recorder.iter().any(|area| area.contains(&start));
-        let of_recorder = ours || map["name"].as_str().is_some_and(|name| name.starts_with("rr-shared"));
+        let ours =
+            start.0 == THREAD_LOCALS_PAGE || recorder.iter().any(|area| area.contains(&start));
+        let of_recorder =
+            ours || map["name"].as_str().is_some_and(|name| name.starts_with("rr-shared"));
         let Some(pages) = map["pages"].as_object().filter(|_| !of_recorder) else { continue };
         let mut at = start;
         let end = address(map["end"].as_str().expect("end"));
