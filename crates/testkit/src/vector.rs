@@ -94,3 +94,87 @@ fn place_name(offset: usize) -> String {
         _ => format!("component {bit}+{inside}"),
     }
 }
+
+/// Writes all 64 bytes of a vector register, as far as the host has them.
+pub fn set_vector_register(state: &mut VectorState, number: usize, value: &[u8; 64]) {
+    let mut put = |offset: usize, bytes: &[u8]| {
+        state.0[offset..offset + bytes.len()].copy_from_slice(bytes);
+    };
+    let base = |bit: u32| components().iter().find(|part| part.0 == bit).map(|part| part.1);
+    if number >= 16 {
+        if let Some(base) = base(7) {
+            put(base + 64 * (number - 16), value);
+        }
+        return;
+    }
+    put(160 + 16 * number, &value[..16]);
+    if let Some(base) = base(2) {
+        put(base + 16 * number, &value[16..32]);
+    }
+    if let Some(base) = base(6) {
+        put(base + 32 * number, &value[32..]);
+    }
+}
+
+/// A state with every component in use and random contents that the processor accepts.
+pub fn random_vector(random: &mut crate::Random) -> VectorState {
+    let mut state = VectorState([0; XSAVE_BYTES]);
+    let mut in_use = 0;
+    for &(bit, offset, size) in components() {
+        if bit != PKRU && bit < 8 {
+            in_use |= 1 << bit;
+            random.fill(&mut state.0[offset..offset + size]);
+        }
+    }
+    for number in 0..32 {
+        if random.chance(30) {
+            set_vector_register(&mut state, number, &telling_vector(random));
+        }
+    }
+    let mut control = 0x37f | random.pick(&[0, 0, 0x400, 0x800, 0xc00]);
+    if random.chance(30) {
+        control &= !0x300 | random.pick(&[0, 0x200]);
+    }
+    if random.chance(4) {
+        control &= !(random.next() as u16 & 0x3f);
+    }
+    let mut mxcsr = 0x1f80 | random.pick(&[0_u32, 0, 0x2000, 0x4000, 0x6000, 0x8040, 0x40, 0x3f]);
+    if random.chance(4) {
+        mxcsr &= !(random.next() as u32 & 0x1f80);
+    }
+    let status = (random.next() as u16 & 0x4700) | if random.chance(10) { 0x3f } else { 0 };
+    state.0[0..2].copy_from_slice(&control.to_le_bytes());
+    state.0[2..4].copy_from_slice(&status.to_le_bytes());
+    state.0[4] = random.pick(&[0xff, 0xff, 0, 0xf0, 0x5a]);
+    state.0[5..24].fill(0);
+    state.0[24..28].copy_from_slice(&mxcsr.to_le_bytes());
+    state.0[28..32].fill(0);
+    for register in 0..8 {
+        let at = 32 + 16 * register;
+        state.0[at + 10..at + 16].fill(0);
+        if random.chance(60) {
+            // An ordinary number: exponent near the middle, integer bit set.
+            state.0[at + 7] |= 0x80;
+            state.0[at + 8..at + 10].copy_from_slice(&(0x3ff0 + random.below(40) as u16).to_le_bytes());
+        }
+    }
+    state.0[416..512].fill(0);
+    state.set_xstate_bv(in_use);
+    state
+}
+
+/// Elements at which floating-point and integer instructions do something special.
+fn telling_vector(random: &mut crate::Random) -> [u8; 64] {
+    let mut bytes = [0; 64];
+    let double = random.chance(50);
+    for chunk in bytes.chunks_mut(8) {
+        let word = if double {
+            random.pick(&[0.0_f64, -0.0, 1.0, -1.5, 1e300, 1e-310, f64::INFINITY, f64::NAN, 3.7e9, -2.0]).to_bits()
+        } else {
+            let one = random.pick(&[0.0_f32, -0.0, 1.0, -1.5, 1e38, 1e-40, f32::INFINITY, f32::NAN, 70000.0, 255.5]);
+            u64::from(one.to_bits()) | random.pick(&[0, 0x3f80_0000, 0x8000_0000, 0xffff_ffff]) << 32
+        };
+        chunk.copy_from_slice(&word.to_le_bytes());
+    }
+    bytes
+}
