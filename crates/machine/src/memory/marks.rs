@@ -1,0 +1,215 @@
+//! What was written and read since somebody asked.
+//!
+//! Translated code sets the byte `host >> 3` for each word that it writes and `host >> 6` for
+//! each line that it reads. These bytes are sparse memory: the kernel says which of their pages
+//! exist, and a page of marks that is found empty is given back. Writes from Rust go straight
+//! into the same sums. Changes of mappings are not writes here; callers see to those.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use model::Address;
+
+use super::host::{self, PAGE};
+use super::{Error, Space, residency};
+use crate::layout::{READ_MARK_SHIFT, WRITE_MARK_SHIFT};
+
+/// Which of the 512 words of a page were written.
+pub type WrittenWords = [u64; 8];
+
+#[derive(Debug, Default)]
+pub struct Marks {
+    written: bool,
+    read: bool,
+    /// Mark memory is kept once it was asked for; switching is cheap.
+    kept_written: bool,
+    kept_read: bool,
+    /// Sums that nobody took yet, by page number.
+    written_words: BTreeMap<u64, WrittenWords>,
+    read_lines: BTreeMap<u64, u64>,
+}
+
+impl Space {
+    /// Says what the code that runs next marks; to be called whenever that may have changed.
+    /// Cheap when it has not. While written words are marked, snapshots trust the marks.
+    pub fn enable_marks(&mut self, written: bool, read: bool) -> Result<(), Error> {
+        if (self.marks.written, self.marks.read) == (written, read) {
+            return Ok(());
+        }
+        self.unpark()?;
+        if self.marks.written != written {
+            self.harvest()?;
+            // What happened, or happens, without marks is found only by comparing.
+            self.contents.dirty_complete = written && self.mappings.is_empty();
+        }
+        (self.marks.written, self.marks.read) = (written, read);
+        self.marks.kept_written |= written;
+        self.marks.kept_read |= read;
+        self.make_marks()
+    }
+
+    pub(super) fn written_marked(&self) -> bool {
+        self.marks.written
+    }
+
+    /// Reserves missing marks of islands and opens those of all mappings.
+    pub(super) fn make_marks(&mut self) -> Result<(), Error> {
+        let (written, read) = (self.marks.kept_written, self.marks.kept_read);
+        if !written && !read {
+            return Ok(());
+        }
+        for index in 0..self.islands.len() {
+            let island = &mut self.islands[index];
+            let there = (island.write_marks.is_some(), island.read_marks.is_some());
+            if there == (written, read) {
+                continue;
+            }
+            island.reserve_marks(written, read)?;
+            let guest = island.guest_start()..island.guest_start() + island.length();
+            self.allow_marks(&(Address(guest.start)..Address(guest.end)))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the marks of the mappings in a range, as far as the guest may use these. They stay
+    /// open until the island goes: a closed mark would be a fault, an open one costs nothing.
+    pub(super) fn allow_marks(&self, range: &Range<Address>) -> Result<(), Error> {
+        if !self.marks.kept_written && !self.marks.kept_read {
+            return Ok(());
+        }
+        for part in self.parts(range) {
+            let host = self.place(part.range.start.0);
+            let host = host..host + part.size();
+            let island = self.island(part.range.start.0).expect("mapped memory has an island");
+            if part.protection.write && island.write_marks.is_some() {
+                open(&host, WRITE_MARK_SHIFT)?;
+            }
+            if part.protection.readable() && island.read_marks.is_some() {
+                open(&host, READ_MARK_SHIFT)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Marks the words of a range as written.
+    pub fn mark_written(&mut self, range: Range<Address>) {
+        if range.is_empty() {
+            return;
+        }
+        for page in pages_of_words(&range) {
+            self.contents.note_dirty(page);
+            if self.marks.written {
+                let start = range.start.0.max(page * PAGE) - page * PAGE;
+                let end = range.end.0.min((page + 1) * PAGE) - page * PAGE;
+                let words = self.marks.written_words.entry(page).or_default();
+                for word in start / 8..end.div_ceil(8) {
+                    words[word as usize / 64] |= 1 << (word % 64);
+                }
+            }
+        }
+    }
+
+    /// The words written since the last call, by page, in order of address. Supersets: a word
+    /// may have been given the value that it had.
+    pub fn take_written(&mut self) -> Result<Vec<(Address, WrittenWords)>, Error> {
+        self.harvest()?;
+        let words = std::mem::take(&mut self.marks.written_words);
+        Ok(words.into_iter().map(|(page, words)| (Address(page * PAGE), words)).collect())
+    }
+
+    /// The 64-byte lines read since the last call, by page, in order of address.
+    pub fn take_read(&mut self) -> Result<Vec<(Address, u64)>, Error> {
+        self.harvest()?;
+        let lines = std::mem::take(&mut self.marks.read_lines);
+        Ok(lines.into_iter().map(|(page, lines)| (Address(page * PAGE), lines)).collect())
+    }
+
+    /// Moves all marks from their memory into the sums.
+    pub(super) fn harvest(&mut self) -> Result<(), Error> {
+        for island in &self.islands {
+            let displacement = island.displacement();
+            if let Some(marks) = &island.write_marks {
+                let (sums, contents) = (&mut self.marks.written_words, &mut self.contents);
+                drain(marks.range(), |mark, chunk| {
+                    // A page of marks stands for eight pages.
+                    let first = (mark << WRITE_MARK_SHIFT).wrapping_sub(displacement) / PAGE;
+                    for (page, marks) in (first..).zip(chunk.chunks_exact(512)) {
+                        let words: WrittenWords =
+                            std::array::from_fn(|i| gather(&marks[i * 64..(i + 1) * 64]));
+                        if words != [0; 8] {
+                            let sum = sums.entry(page).or_default();
+                            sum.iter_mut().zip(words).for_each(|(sum, words)| *sum |= words);
+                            contents.note_dirty(page);
+                        }
+                    }
+                })?;
+            }
+            if let Some(marks) = &island.read_marks {
+                let sums = &mut self.marks.read_lines;
+                drain(marks.range(), |mark, chunk| {
+                    let first = (mark << READ_MARK_SHIFT).wrapping_sub(displacement) / PAGE;
+                    for (page, marks) in (first..).zip(chunk.chunks_exact(64)) {
+                        let lines = gather(marks);
+                        if lines != 0 {
+                            *sums.entry(page).or_default() |= lines;
+                        }
+                    }
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the marks of a host range accessible.
+fn open(host: &Range<u64>, shift: u32) -> Result<(), Error> {
+    let start = (host.start >> shift) & !(PAGE - 1);
+    let length = (host.end >> shift).next_multiple_of(PAGE).max(start + PAGE) - start;
+    host::protect(start, length, libc::PROT_READ | libc::PROT_WRITE).map_err(|source| {
+        host::error(format!("making {} of marks accessible", host::amount(length)), source)
+    })
+}
+
+/// Hands out every page of marks that is not empty and clears it. One that is empty is given
+/// back: so pages in steady use stay, and cost no page fault each time.
+fn drain(marks: Range<u64>, mut found: impl FnMut(u64, &[u8])) -> Result<(), Error> {
+    let what = |source| host::error("looking for touched marks".to_string(), source);
+    let mut chunk = [0; PAGE as usize];
+    for run in residency::changed_pages(marks).map_err(what)? {
+        let mut empty: Vec<u64> = Vec::new();
+        for mark in run.step_by(PAGE as usize) {
+            host::copy_out(mark, &mut chunk);
+            if chunk == [0; PAGE as usize] {
+                empty.push(mark / PAGE);
+            } else {
+                found(mark, &chunk);
+                host::copy_in(mark, &[0; PAGE as usize]);
+            }
+        }
+        for pages in super::code::runs(&empty) {
+            host::discard(pages.start * PAGE, (pages.end - pages.start) * PAGE).map_err(what)?;
+        }
+    }
+    Ok(())
+}
+
+/// One bit for each byte that is not zero, of 64.
+fn gather(marks: &[u8]) -> u64 {
+    let mut bits = 0;
+    for (index, eight) in marks.chunks_exact(8).enumerate() {
+        let mut word = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
+        if word != 0 {
+            word |= word >> 4;
+            word |= word >> 2;
+            word |= word >> 1;
+            word &= 0x0101_0101_0101_0101;
+            // Byte i's bit arrives in bit 56 + i, and no two sums meet.
+            bits |= (word.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (index * 8);
+        }
+    }
+    bits
+}
+
+fn pages_of_words(range: &Range<Address>) -> Range<u64> {
+    super::pages_of(range)
+}
