@@ -87,6 +87,48 @@ impl VectorState {
     /// The same state with everything that means nothing zeroed: components in their initial
     /// configuration, reserved bytes, and FOP/FIP/FDP, which no program's result may rest on.
     pub fn normalised(&self) -> VectorState {
-        todo!()
+        const MXCSR: std::ops::Range<usize> = 24..28;
+        const X87_ENVIRONMENT: std::ops::Range<usize> = 6..24;
+        const X87_REGISTERS: std::ops::Range<usize> = 32..160;
+        const XMM: std::ops::Range<usize> = 160..416;
+        let initial = VectorState::default();
+        let bits = self.xstate_bv();
+        let mut image = self.clone();
+        let mut in_use = 0;
+        if bits & 1 == 0 {
+            image.0[..MXCSR.start].copy_from_slice(&initial.0[..MXCSR.start]);
+            image.0[X87_REGISTERS].fill(0);
+        }
+        image.0[X87_ENVIRONMENT].fill(0);
+        if image.0[..MXCSR.start] != initial.0[..MXCSR.start]
+            || image.0[X87_REGISTERS].iter().any(|byte| *byte != 0)
+        {
+            in_use |= 1;
+        }
+        if bits & 2 == 0 {
+            image.0[XMM].fill(0);
+        }
+        if bits & 6 == 0 {
+            // MXCSR belongs to SSE and AVX; its own bit does not say whether it is stored.
+            image.0[MXCSR].copy_from_slice(&initial.0[MXCSR]);
+        }
+        image.0[28..32].fill(0);
+        if image.0[XMM].iter().any(|byte| *byte != 0) {
+            in_use |= 2;
+        }
+        image.0[416..576].fill(0);
+        for component in 2..63 {
+            let Some(range) = crate::features::component(component) else { continue };
+            if range.end > XSAVE_BYTES {
+                continue;
+            }
+            if bits >> component & 1 == 0 {
+                image.0[range].fill(0);
+            } else if image.0[range].iter().any(|byte| *byte != 0) {
+                in_use |= 1 << component;
+            }
+        }
+        image.set_xstate_bv(in_use);
+        image
     }
 }

@@ -1,126 +1,764 @@
-//! Running guest code: the public face of the translator.
+//! Running guest code: finding, making, linking and leaving blocks.
+//!
+//! [`Machine::run`] alternates slices of fast code, whose budget keeps a safe distance from the
+//! limit, and single instructions, which meet it exactly.
 
-use model::Address;
+#![allow(unsafe_code)] // the state at its fixed address, and entering translated code
 
-use crate::{Cpu, Error, Space};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::marker::PhantomData;
 
-/// How far to run. A limit that is reached already stops at once.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    /// Stop when `cpu.instructions` is this.
-    pub instructions: Option<u64>,
-    /// Stop when `cpu.ticks` is this: right behind the branch that made it so.
-    pub ticks: Option<u64>,
-}
+use iced_x86::{Decoder, DecoderOptions, Instruction};
+use model::{Address, gpr};
 
-/// Why the machine stopped. `cpu` is the exact state there; for all but the limits that is before
-/// the instruction at `cpu.rip`, which has not retired.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Exit {
-    InstructionLimit,
-    TickLimit,
-    /// About to execute a hooked address.
-    Hook,
-    /// About to execute an instruction whose effect is for the caller to say; `length` in bytes.
-    Trap { kind: Trap, length: u8 },
-    /// The instruction at `cpu.rip` raised an exception (for `int3` and `int n` see `Trap`).
-    Fault(Fault),
-}
+use crate::block::{Block, ExitKind, Mode, counter_amount};
+use crate::cache::CodeCache;
+use crate::code_map::CodeMapTable;
+use crate::directory::{Directory, Single};
+use crate::emulate::{self, Outcome};
+use crate::faults::{self, Position};
+use crate::fixed::Fixed;
+use crate::memory::{AccessKind, Tables};
+use crate::observations::Observations;
+use crate::state::{EXIT_FAULT, EXIT_INDIRECT, State, state};
+use crate::translate::{Tools, translate};
+use crate::{
+    CallRecord, ControlFlow, Cpu, Error, Exit, Fault, Limits, Observers, Options, Space, Statistics, StoreRecord, entry, layout,
+};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trap {
-    /// `syscall` (0f 05).
-    Syscall,
-    /// `int 0x80` (cd 80).
-    Int80,
-    Sysenter,
-    Cpuid,
-    Rdtsc,
-    Rdtscp,
-    Rdpid,
-    Rdrand,
-    Rdseed,
-    Xgetbv,
-    Rdpkru,
-    Wrpkru,
-    Tpause,
-    Umwait,
-    Xbegin,
-    /// `int3` (cc), `int 3`, `int1`: a SIGTRAP whose rip is behind the instruction.
-    Breakpoint,
-}
-
-/// An exception as Linux would deliver it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// SIGSEGV, SIGBUS, SIGFPE, SIGILL or SIGTRAP.
-    pub signal: i32,
-    /// `si_code` of the signal.
-    pub code: i32,
-    /// The data or code address of a memory fault (0 where Linux reports none).
-    pub address: Address,
-}
-
-/// What is observed while running; each is compiled into the code and costs nothing when off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Observers {
-    /// Mark every 8-byte word written (supersets allowed): `Space::take_written`.
-    pub written_words: bool,
-    /// Mark every 64-byte line read, reads through the stack pointer left out.
-    pub read_lines: bool,
-    /// Count executions: `Machine::take_executions`.
-    pub executions: bool,
-    /// Log calls and returns: `Machine::take_calls`.
-    pub calls: bool,
-    /// Log control flow: conditional outcomes and indirect targets.
-    pub control_flow: bool,
-    /// Log every store with address, size and old value: `Machine::take_stores`.
-    pub stores: bool,
-}
-
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Bytes of translated code kept, hot and cold together; at most 768 MiB.
-    pub code_cache_bytes: usize,
-}
-
-impl Default for Options {
-    fn default() -> Options {
-        Options { code_cache_bytes: 256 << 20 }
-    }
-}
+/// Fast code never comes nearer to a limit than this: more than a block's instructions.
+const SLACK: u64 = 64;
+/// Instructions in a slice at the most: the counter's tick field and the guards allow no more.
+const SLICE: u64 = 200_000;
+/// Block starts remembered for reports.
+const RECENT: usize = 64;
 
 /// The machine of this host process. A second one waits until the first is dropped.
 #[derive(Debug)]
-pub struct Machine {}
+pub struct Machine {
+    tools: Tools,
+    cache: CodeCache,
+    tables: Tables,
+    code_maps: CodeMapTable,
+    directories: HashMap<u64, Directory>,
+    active: Option<u64>,
+    observers: Observers,
+    hooks: BTreeSet<Address>,
+    recent: VecDeque<Address>,
+    statistics: Statistics,
+    observations: Observations,
+    // Dropped last: it holds the state and the right to be the only machine.
+    fixed: Fixed,
+    _one_thread: PhantomData<*mut ()>,
+}
+
+/// How a piece of running ended.
+enum Step {
+    /// Go on at `cpu.rip`.
+    Continue,
+    Exit(Exit),
+}
 
 impl Machine {
     pub fn new(options: Options) -> Result<Machine, Error> {
-        todo!()
+        let fixed = Fixed::new()?;
+        Ok(Machine {
+            tools: Tools::default(),
+            cache: CodeCache::new(options.code_cache_bytes)?,
+            tables: Tables::reserve()?,
+            code_maps: CodeMapTable::new()?,
+            directories: HashMap::new(),
+            active: None,
+            observers: Observers::default(),
+            hooks: BTreeSet::new(),
+            recent: VecDeque::new(),
+            statistics: Statistics::default(),
+            observations: Observations::default(),
+            fixed,
+            _one_thread: PhantomData,
+        })
     }
+
     /// An empty address space of this machine.
     pub fn new_space(&mut self) -> Result<Space, Error> {
-        todo!()
+        Ok(Space::new())
     }
-    pub fn set_observers(&mut self, observers: Observers) {
-        todo!()
+
+    pub fn observers(&self) -> Observers {
+        self.observers
     }
+
+    /// Changes what is observed; code translated for other observers is dropped. Marks of words
+    /// and lines are made in the address spaces that run from now on.
+    pub fn set_observers(&mut self, observers: Observers) -> Result<(), Error> {
+        if observers != self.observers {
+            self.observations.prepare(observers)?;
+            if observers.executions {
+                self.fixed.open_counters()?;
+            }
+            self.flush();
+            self.observers = observers;
+        }
+        Ok(())
+    }
+
+    /// Calls and returns since the last time.
+    pub fn take_calls(&mut self) -> Vec<CallRecord> {
+        std::mem::take(&mut self.observations.calls)
+    }
+
+    /// Stores since the last time, in order.
+    pub fn take_stores(&mut self) -> Vec<StoreRecord> {
+        std::mem::take(&mut self.observations.stores)
+    }
+
+    /// Control flow since the last time.
+    pub fn take_control_flow(&mut self) -> ControlFlow {
+        std::mem::take(&mut self.observations.flow)
+    }
+
+    /// Runs of code bytes with how often the instructions in them were executed since the last
+    /// time, in order of address; of all address spaces together.
+    pub fn take_executions(&mut self) -> Vec<(std::ops::Range<Address>, u64)> {
+        self.harvest_counters();
+        self.observations.take_executions()
+    }
+
+    fn harvest_counters(&mut self) {
+        let count = self.observations.counters();
+        if count > 0 {
+            self.observations.harvest_counters(self.fixed.counters(count));
+        }
+    }
+
     /// Stop before executing any of these addresses, in any address space. `run` never stops at
     /// a hook at its very first instruction.
     pub fn set_hooks(&mut self, addresses: &[Address]) {
-        todo!()
+        let hooks: BTreeSet<Address> = addresses.iter().copied().collect();
+        let changed: Vec<Address> = hooks.symmetric_difference(&self.hooks).copied().collect();
+        self.hooks = hooks;
+        // Code that runs through a changed address is made anew.
+        #[expect(clippy::iter_over_hash_type, reason = "every directory gets the same treatment")]
+        for directory in self.directories.values_mut() {
+            for address in &changed {
+                directory.invalidate(&address.range(1), &mut self.cache);
+            }
+        }
     }
+
+    pub fn statistics(&self) -> Statistics {
+        Statistics {
+            cache_flushes: self.cache.flushes,
+            cache_bytes: self.cache.bytes(),
+            ..self.statistics
+        }
+    }
+
+    /// The last blocks at which the engine was left or entered, oldest first: guest addresses.
+    pub fn last_blocks(&self) -> Vec<Address> {
+        self.recent.iter().copied().collect()
+    }
+
     /// Runs guest code of `space` from `cpu`, whose counts go on from what they are.
     pub fn run(&mut self, space: &mut Space, cpu: &mut Cpu, limits: Limits) -> Result<Exit, Error> {
-        todo!()
+        self.enter_space(space, cpu)?;
+        let exit = self.run_loop(space, cpu, limits);
+        self.leave_space(cpu);
+        exit
     }
+
     /// Executes one instruction. A `rep` string runs at most `iterations` iterations and retires
     /// only when it has finished (rip stays otherwise).
-    pub fn step(&mut self, space: &mut Space, cpu: &mut Cpu, iterations: Option<u64>) -> Result<Exit, Error> {
-        todo!()
+    pub fn step(
+        &mut self,
+        space: &mut Space,
+        cpu: &mut Cpu,
+        iterations: Option<u64>,
+    ) -> Result<Exit, Error> {
+        self.enter_space(space, cpu)?;
+        let exit = self.step_here(space, cpu, iterations);
+        self.leave_space(cpu);
+        exit
     }
-    /// The last blocks executed, oldest first, as far as known: guest addresses.
-    pub fn last_blocks(&self) -> Vec<Address> {
-        todo!()
+
+    fn step_here(
+        &mut self,
+        space: &mut Space,
+        cpu: &mut Cpu,
+        iterations: Option<u64>,
+    ) -> Result<Exit, Error> {
+        self.drop_stale(space);
+        if let Some(limit) = iterations {
+            let instruction = fetch(space, cpu.rip);
+            if instruction.is_some_and(|i| i.is_string_instruction() && has_repeat(&i)) {
+                let instruction = instruction.expect("checked");
+                return self.emulate(space, cpu, &instruction, Some(limit)).map(|step| match step {
+                    Step::Continue => Exit::InstructionLimit,
+                    Step::Exit(exit) => exit,
+                });
+            }
+        }
+        match self.single(space, cpu)? {
+            Step::Continue => Ok(Exit::InstructionLimit),
+            Step::Exit(exit) => Ok(exit),
+        }
     }
+
+    fn run_loop(
+        &mut self,
+        space: &mut Space,
+        cpu: &mut Cpu,
+        limits: Limits,
+    ) -> Result<Exit, Error> {
+        let mut first = true;
+        loop {
+            self.drop_stale(space);
+            let left_of = |limit: Option<u64>, count: u64| limit.map(|l| l.saturating_sub(count));
+            let instructions = left_of(limits.instructions, cpu.instructions);
+            let ticks = left_of(limits.ticks, cpu.ticks);
+            if instructions == Some(0) {
+                return Ok(Exit::InstructionLimit);
+            }
+            if ticks == Some(0) {
+                return Ok(Exit::TickLimit);
+            }
+            let hooked = self.hooks.contains(&cpu.rip);
+            if hooked && !first {
+                return Ok(Exit::Hook);
+            }
+            let left = instructions.unwrap_or(u64::MAX).min(ticks.unwrap_or(u64::MAX));
+            // A smaller budget might not let a single block through.
+            let step = if left <= 2 * SLACK || hooked && first {
+                self.single(space, cpu)?
+            } else {
+                self.slice(space, cpu, (left - SLACK).min(SLICE))?
+            };
+            first = false;
+            if let Step::Exit(exit) = step {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// Runs fast code until about `budget` instructions have retired or something is to be done.
+    fn slice(&mut self, space: &mut Space, cpu: &mut Cpu, budget: u64) -> Result<Step, Error> {
+        let start = (budget << 24).wrapping_neg() | 32;
+        self.state().counter = start;
+        self.observations.start(self.state_unchecked());
+        let result = self.fast(space, cpu);
+        let counter = self.state().counter;
+        let state = self.state_unchecked();
+        self.observations.collect(state, space, cpu.instructions, start);
+        let retired = (counter.wrapping_sub(start) as i64 >> 24) as u64;
+        cpu.instructions += retired;
+        cpu.ticks += counter >> 6 & 0x3_ffff;
+        result
+    }
+
+    fn fast(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Step, Error> {
+        let mut id = match self.fast_block(space, cpu.rip)? {
+            Some(id) => id,
+            None => return Ok(Step::Exit(fetch_fault(space, cpu.rip))),
+        };
+        loop {
+            self.enter(cpu, id);
+            let exit = self.state().exit;
+            let link = match exit {
+                EXIT_FAULT => {
+                    match self.fault(space, cpu)? {
+                        Some(step) => return Ok(step),
+                        None => None, // a miss: rip is the target
+                    }
+                }
+                EXIT_INDIRECT => {
+                    cpu.rip = Address(self.state().s);
+                    None
+                }
+                _ => match self.exit(space, cpu, exit)? {
+                    Some(step) => return Ok(step),
+                    None => Some(exit),
+                },
+            };
+            let flushes = self.cache.flushes;
+            let Some(next) = self.fast_block(space, cpu.rip)? else {
+                return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
+            };
+            match link {
+                Some(exit) if flushes == self.cache.flushes => self.cache.link(exit, next),
+                Some(_) => {}
+                None => self.enter_code_map(space, cpu.rip, next)?,
+            }
+            id = next;
+        }
+    }
+
+    /// What a numbered exit asks for; `None` when the next block is to be linked.
+    fn exit(&mut self, space: &mut Space, cpu: &mut Cpu, exit: u32) -> Result<Option<Step>, Error> {
+        let record = &self.cache.exits[exit as usize];
+        let step = match record.kind {
+            ExitKind::Link { target, .. } => {
+                cpu.rip = target;
+                return Ok(None);
+            }
+            ExitKind::Next { target } => {
+                cpu.rip = target;
+                Step::Continue
+            }
+            ExitKind::Budget { index } => {
+                let block = &self.cache.blocks[record.block as usize];
+                let (total, before) = (block.counts(), block.counts_before(usize::from(index)));
+                let change = counter_amount(before.0, before.1) - counter_amount(total.0, total.1);
+                cpu.rip = block.places[usize::from(index)].address;
+                let counter = &mut self.state().counter;
+                *counter = counter.wrapping_add(change as u64);
+                Step::Continue
+            }
+            ExitKind::Trap { address, kind, length } => {
+                cpu.rip = address;
+                Step::Exit(Exit::Trap { kind, length })
+            }
+            ExitKind::Hook { address } => {
+                cpu.rip = address;
+                Step::Exit(Exit::Hook)
+            }
+            ExitKind::NoFetch { address } => Step::Exit(fetch_fault(space, address)),
+            ExitKind::Emulate { address } => {
+                cpu.rip = address;
+                match fetch(space, address) {
+                    Some(instruction) => self.emulate(space, cpu, &instruction, None)?,
+                    None => Step::Exit(fetch_fault(space, address)),
+                }
+            }
+        };
+        Ok(Some(step))
+    }
+
+    /// Executes the instruction at `cpu.rip` by itself.
+    fn single(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Step, Error> {
+        self.single_in(space, cpu, Mode::Exact)
+    }
+
+    fn single_in(&mut self, space: &mut Space, cpu: &mut Cpu, mode: Mode) -> Result<Step, Error> {
+        let Some(id) = self.single_block(space, cpu.rip, mode)? else {
+            return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
+        };
+        let place = self.cache.blocks[id as usize].places.first().copied();
+        self.enter(cpu, id);
+        let exit = self.state().exit;
+        let step = match exit {
+            EXIT_FAULT => return self.fault(space, cpu).map(|step| step.unwrap_or(Step::Continue)),
+            EXIT_INDIRECT => {
+                cpu.rip = Address(self.state().s);
+                Step::Continue
+            }
+            _ => self.exit(space, cpu, exit)?.unwrap_or(Step::Continue),
+        };
+        if let Some(place) = place {
+            cpu.instructions += 1;
+            cpu.ticks += u64::from(place.tick);
+        }
+        Ok(step)
+    }
+
+    /// Carries an instruction out in the engine and counts it.
+    fn emulate(
+        &mut self,
+        space: &mut Space,
+        cpu: &mut Cpu,
+        instruction: &Instruction,
+        iterations: Option<u64>,
+    ) -> Result<Step, Error> {
+        let address = cpu.rip;
+        self.save(cpu);
+        cpu.vector = self.state().vector.clone();
+        let outcome = emulate::emulate(space, cpu, instruction, iterations)?;
+        self.state().vector = cpu.vector.clone();
+        self.load(cpu);
+        match outcome {
+            Outcome::Done => {
+                cpu.instructions += 1;
+                Ok(Step::Continue)
+            }
+            Outcome::Partial => Ok(Step::Continue),
+            Outcome::Fault(fault) => Ok(Step::Exit(Exit::Fault(fault))),
+            Outcome::Unsupported => Err(self.unsupported(address, instruction)),
+        }
+    }
+
+    fn unsupported(&self, address: Address, instruction: &Instruction) -> Error {
+        Error::Unsupported { instruction: instruction.to_string(), address }
+    }
+
+    /// Makes the state precise after a host fault and finds out what it was. `None` is a missed
+    /// indirect jump to `cpu.rip`.
+    fn fault(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Option<Step>, Error> {
+        let state = self.state();
+        let fault = state.fault;
+        if fault.rip == 0 {
+            cpu.rip = Address(state.s);
+            return Ok(None);
+        }
+        let Some(block) = self.cache.block_at(fault.rip) else {
+            panic!("host fault in the code cache but in no block: {fault:x?}");
+        };
+        let state = self.state_unchecked();
+        let position = faults::roll_back(state, block);
+        let mode = block.mode;
+        match position {
+            Position::Indirect => {
+                cpu.rip = Address(state.s);
+                if mode != Mode::Fast {
+                    count(cpu, &block.places[0]);
+                    return Ok(Some(Step::Continue));
+                }
+                return Ok(None);
+            }
+            Position::Budget(index) => {
+                cpu.rip = block.places[index].address;
+                return Ok(Some(Step::Continue));
+            }
+            Position::StackSet(index, value) => {
+                let place = block.places[index];
+                state.general[gpr::RSP] = value;
+                cpu.rip = place.address + u64::from(place.length);
+                if mode != Mode::Fast {
+                    count(cpu, &place);
+                }
+                return Ok(Some(Step::Continue));
+            }
+            Position::Before(index) => cpu.rip = block.places[index].address,
+        }
+        self.guest_fault(space, cpu, mode).map(Some)
+    }
+
+    /// The instruction at `cpu.rip` faulted in the host: the guest's doing, or ours to mend.
+    fn guest_fault(&mut self, space: &mut Space, cpu: &mut Cpu, mode: Mode) -> Result<Step, Error> {
+        const STACK: u64 = 12;
+        const PROTECTION: u64 = 13;
+        const PAGE: u64 = 14;
+        let host = self.state().fault;
+        let Some(instruction) = fetch(space, cpu.rip) else {
+            return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
+        };
+        if !matches!(host.vector, STACK | PROTECTION | PAGE) {
+            if host.signal == libc::SIGILL && !host_has(&instruction) {
+                return Err(self.unsupported(cpu.rip, &instruction));
+            }
+            return Ok(Step::Exit(Exit::Fault(faults::plain_fault(&host, cpu.rip))));
+        }
+        if host.vector == PAGE
+            && host.error & 2 != 0
+            && let Some(address) = space.guest(host.address)
+            && space.write_fault(address)?
+        {
+            self.drop_stale(space);
+            return self.single(space, cpu);
+        }
+        self.save(cpu);
+        let accesses = faults::accesses(&mut self.tools.info, &instruction, cpu);
+        if mode == Mode::Bound {
+            return Ok(Step::Exit(Exit::Fault(self.access_fault(space, &accesses, &host))));
+        }
+        self.carry_out(space, cpu, &instruction, &accesses)
+    }
+
+    /// The guest fault for an access that the host refused.
+    fn access_fault(
+        &self,
+        space: &Space,
+        accesses: &[faults::Access],
+        host: &crate::state::HostFault,
+    ) -> Fault {
+        for access in accesses {
+            let last = access.address.wrapping_add(access.size - 1);
+            if !faults::is_canonical(access.address) || !faults::is_canonical(last) {
+                return faults::protection_fault(access.stack);
+            }
+            let kind = if access.write { AccessKind::Write } else { AccessKind::Read };
+            if let Err(refused) = space.access(Address(access.address), access.size, kind) {
+                return faults::page_fault(refused.address.0, refused.mapped);
+            }
+        }
+        // All of it is accessible: an alignment that the instruction demands.
+        let _ = host;
+        faults::protection_fault(false)
+    }
+
+    /// Executes an instruction whose operand the fast sequence cannot reach.
+    fn carry_out(
+        &mut self,
+        space: &mut Space,
+        cpu: &mut Cpu,
+        instruction: &Instruction,
+        accesses: &[faults::Access],
+    ) -> Result<Step, Error> {
+        let plain = translates_bound(instruction) && accesses.len() == 1;
+        if !plain {
+            return self.emulate(space, cpu, instruction, None);
+        }
+        let access = &accesses[0];
+        let canonical = access.address >> 47 == 0;
+        let host = if canonical { space.host(Address(access.address)) } else { None };
+        self.state().s = host.unwrap_or(layout::NOWHERE);
+        self.single_in(space, cpu, Mode::Bound)
+    }
+
+    /// The fast block at `start`, made when there is none; `None` when it cannot be fetched.
+    fn fast_block(&mut self, space: &mut Space, start: Address) -> Result<Option<u32>, Error> {
+        self.remember(start);
+        if let Some(id) = self.directory(space).fast.get(&start) {
+            return Ok(Some(*id));
+        }
+        let Some((id, translated_from)) = self.make(space, start, Mode::Fast)? else {
+            return Ok(None);
+        };
+        let directory = self.directories.entry(space.id()).or_default();
+        for range in &translated_from {
+            if !directory.has_pages(range) {
+                space.note_code(range.clone())?;
+            }
+        }
+        directory.insert_fast(start, id, &translated_from);
+        Ok(Some(id))
+    }
+
+    /// The block of the one instruction at `start`, compared with memory before it is used.
+    fn single_block(
+        &mut self,
+        space: &mut Space,
+        start: Address,
+        mode: Mode,
+    ) -> Result<Option<u32>, Error> {
+        let mut bytes = [0; 15];
+        let length = space.fetch(start, &mut bytes);
+        if let Some(single) = self.directory(space).single.get(&(start, mode)) {
+            let n = usize::from(single.length);
+            if n <= length && single.bytes[..n] == bytes[..n] {
+                return Ok(Some(single.block));
+            }
+        }
+        let Some((block, sources)) = self.make(space, start, mode)? else { return Ok(None) };
+        let length = sources.first().map_or(0, |range| range.end - range.start) as u8;
+        let single = Single { block, bytes, length };
+        self.directory(space).single.insert((start, mode), single);
+        Ok(Some(block))
+    }
+
+    fn make(
+        &mut self,
+        space: &Space,
+        start: Address,
+        mode: Mode,
+    ) -> Result<Option<(u32, Vec<std::ops::Range<Address>>)>, Error> {
+        let mut first = [0];
+        if space.fetch(start, &mut first) == 0 {
+            return Ok(None);
+        }
+        let site = match self.cache.site(self.observations.counters()) {
+            Some(site) => site,
+            None => {
+                self.flush();
+                self.cache.site(0).expect("an empty cache has room")
+            }
+        };
+        let mut translation =
+            translate(&mut self.tools, space, start, mode, self.observers, &self.hooks, site);
+        let sources = translation.sources.clone();
+        self.statistics.blocks_translated += 1;
+        self.statistics.instructions_translated += translation.places.len() as u64;
+        let block = Block {
+            start,
+            mode,
+            hot: 0..0,
+            places: translation.places.clone(),
+            marks: translation.marks.clone(),
+            sources: sources.clone(),
+            incoming: Vec::new(),
+            live: true,
+        };
+        self.observations.add_counters(std::mem::take(&mut translation.counters));
+        Ok(Some((self.cache.insert(translation, block), sources)))
+    }
+
+    fn enter_code_map(&mut self, space: &Space, guest: Address, id: u32) -> Result<(), Error> {
+        let Some(mapping) = space.mapping_at(guest) else { return Ok(()) };
+        let range = mapping.range.clone();
+        let code = self.cache.blocks[id as usize].hot.start;
+        let miss = self.cache.indirect_stub;
+        let directory = self.directories.entry(space.id()).or_default();
+        directory.maps.enter(&mut self.code_maps, guest, &range, code, miss)
+    }
+
+    fn directory(&mut self, space: &Space) -> &mut Directory {
+        self.directories.entry(space.id()).or_default()
+    }
+
+    /// Drops translations of bytes that have changed.
+    fn drop_stale(&mut self, space: &mut Space) {
+        let stale = space.take_stale();
+        if stale.is_empty() {
+            return;
+        }
+        let directory = self.directories.entry(space.id()).or_default();
+        for range in stale {
+            directory.invalidate(&range, &mut self.cache);
+        }
+    }
+
+    /// Drops all translations.
+    fn flush(&mut self) {
+        self.harvest_counters();
+        self.observations.forget_counters();
+        self.cache.flush();
+        let active = self.active;
+        #[expect(clippy::iter_over_hash_type, reason = "every directory gets the same treatment")]
+        for (id, directory) in &mut self.directories {
+            directory.clear();
+            directory.maps.clear(&mut self.code_maps, active == Some(*id));
+        }
+    }
+
+    /// Forgets what was translated for an address space that is gone.
+    pub fn forget_space(&mut self, space: &Space) {
+        if let Some(mut directory) = self.directories.remove(&space.id()) {
+            directory.maps.clear(&mut self.code_maps, self.active == Some(space.id()));
+        }
+        if self.active == Some(space.id()) {
+            self.active = None;
+        }
+    }
+
+    fn remember(&mut self, start: Address) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(start);
+    }
+
+    fn enter_space(&mut self, space: &mut Space, cpu: &Cpu) -> Result<(), Error> {
+        space.enable_marks(self.observers.written_words, self.observers.read_lines)?;
+        space.activate(&mut self.tables)?;
+        if self.active != Some(space.id()) {
+            if let Some(directory) = self.active.and_then(|id| self.directories.get(&id)) {
+                directory.maps.deactivate(&mut self.code_maps);
+            }
+            self.active = Some(space.id());
+            if let Some(directory) = self.directories.get(&space.id()) {
+                directory.maps.activate(&mut self.code_maps);
+            }
+        }
+        self.load(cpu);
+        self.state().vector = cpu.vector.clone();
+        Ok(())
+    }
+
+    fn leave_space(&mut self, cpu: &mut Cpu) {
+        self.save(cpu);
+        cpu.vector = self.state().vector.clone();
+    }
+
+    /// Guest registers from the state to `cpu`; vector state stays.
+    fn save(&mut self, cpu: &mut Cpu) {
+        let state = self.state();
+        cpu.general = state.general;
+        cpu.rflags = state.rflags;
+    }
+
+    /// Guest registers from `cpu` to the state.
+    fn load(&mut self, cpu: &Cpu) {
+        let state = self.state();
+        state.general = cpu.general;
+        state.rflags = cpu.rflags & 0x24_0dd5 | 0x202;
+        state.fs_base = cpu.fs_base;
+        state.gs_base = cpu.gs_base;
+        let (fs, gs) = (self.host_base(cpu.fs_base), self.host_base(cpu.gs_base));
+        let state = self.state();
+        (state.fs_host, state.gs_host) = (fs, gs);
+    }
+
+    /// The host address of a segment base.
+    fn host_base(&self, base: u64) -> u64 {
+        match self.tables.displacement(base) {
+            Some(displacement) => base.wrapping_add(displacement),
+            None => layout::NOWHERE,
+        }
+    }
+
+    /// Runs a block's code until it leaves.
+    fn enter(&mut self, _cpu: &mut Cpu, id: u32) {
+        self.statistics.exits += 1;
+        let code = self.cache.blocks[id as usize].hot.start;
+        let stack = self.state().general[gpr::RSP];
+        // A stack pointer without a unit gets a displacement at which every access faults.
+        let displacement =
+            self.tables.displacement(stack).unwrap_or(layout::NOWHERE.wrapping_sub(stack));
+        let state = self.state();
+        state.general[gpr::RSP] = stack.wrapping_add(displacement);
+        state.stack_back = displacement.wrapping_neg();
+        state.entry = code;
+        // SAFETY: the code cache holds complete blocks; all that they reach is guest memory, the
+        // state and the tables; faults come back as exits.
+        unsafe { entry::enter() };
+        let state = self.state();
+        state.general[gpr::RSP] = state.general[gpr::RSP].wrapping_add(state.stack_back);
+    }
+
+    /// The state while another part of `self` is borrowed.
+    fn state_unchecked<'a>(&self) -> &'a mut State {
+        // SAFETY: as in `state`; callers hold no other reference to it.
+        unsafe { &mut *state_pointer() }
+    }
+
+    fn state(&mut self) -> &mut State {
+        // SAFETY: mapped by `Fixed`, which lives as long as `self`; translated code, the only
+        // other user, runs while `enter` holds `self`.
+        unsafe { &mut *state_pointer() }
+    }
+}
+
+fn state_pointer() -> *mut State {
+    state()
+}
+
+fn count(cpu: &mut Cpu, place: &crate::block::Place) {
+    cpu.instructions += 1;
+    cpu.ticks += u64::from(place.tick);
+}
+
+/// Decodes the instruction at `address`; `None` when it cannot be fetched whole.
+pub(crate) fn fetch(space: &Space, address: Address) -> Option<Instruction> {
+    let mut bytes = [0; 15];
+    let length = space.fetch(address, &mut bytes);
+    let mut decoder = Decoder::with_ip(64, &bytes[..length], address.0, DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    let cut = decoder.last_error() == iced_x86::DecoderError::NoMoreBytes;
+    (length > 0 && !(cut && instruction.is_invalid())).then_some(instruction)
+}
+
+/// The fault of fetching at an address that is not executable, or at the page behind one that is.
+fn fetch_fault(space: &Space, rip: Address) -> Exit {
+    let mut bytes = [0; 15];
+    let first = rip + space.fetch(rip, &mut bytes) as u64;
+    if !faults::is_canonical(first.0) {
+        return Exit::Fault(faults::protection_fault(false));
+    }
+    Exit::Fault(faults::page_fault(first.0, space.mapping_at(first).is_some()))
+}
+
+fn has_repeat(instruction: &Instruction) -> bool {
+    instruction.has_rep_prefix() || instruction.has_repe_prefix() || instruction.has_repne_prefix()
+}
+
+/// Whether the instruction can run with its one memory operand at a host address in scratch S.
+fn translates_bound(instruction: &Instruction) -> bool {
+    use crate::translate::Class;
+    crate::translate::has_memory(instruction)
+        && matches!(crate::translate::classify(instruction), Class::Plain)
+}
+
+/// Whether this host's processor has every feature that the instruction needs, as far as known.
+fn host_has(instruction: &Instruction) -> bool {
+    instruction.is_invalid()
+        || instruction.flow_control() == iced_x86::FlowControl::Exception
+        || crate::features::host_has(instruction)
 }

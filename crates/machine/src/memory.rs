@@ -34,11 +34,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::Address;
 
-pub use access::{AccessFault, AccessKind};
-pub use code::CodePage;
+pub(crate) use access::{AccessFault, AccessKind};
+pub(crate) use code::CodePage;
+pub use marks::WrittenWords;
 pub use object::SharedObject;
 pub use snapshot::Snapshot;
-pub use tables::Tables;
+pub(crate) use tables::Tables;
 
 use host::PAGE;
 use islands::Island;

@@ -137,7 +137,7 @@ impl Bench<'_> {
         self.space.write(Address(CODE_AREA.start), &code)?;
         for mode in modes() {
             if let Mode::Free(observers) = mode {
-                self.machine.set_observers(observers);
+                self.machine.set_observers(observers).expect("observers");
             }
             for (index, (generated, outcome)) in batch.iter().zip(&expected).enumerate() {
                 if is_comparable(outcome) {

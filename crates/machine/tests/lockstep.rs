@@ -111,7 +111,7 @@ fn random_run(
         index += 1;
         if index % 16 == 1 {
             slice.observers = random.pick(&sets);
-            both.set_observers(slice.observers);
+            both.set_observers(slice.observers).map_err(|error| (index, slice, error))?;
         }
         slice.by_ticks = random.chance(30);
         slice.distance = 1 + random.below(DISTANCE_MAX);

@@ -217,8 +217,8 @@ impl<'m> Lockstep<'m> {
         check_mappings(&self.native, &self.space)
     }
 
-    pub fn set_observers(&mut self, observers: Observers) {
-        self.machine.set_observers(observers);
+    pub fn set_observers(&mut self, observers: Observers) -> Result<()> {
+        Ok(self.machine.set_observers(observers)?)
     }
 
     fn found(&self, exit: &Exit, kind: Kind) -> String {

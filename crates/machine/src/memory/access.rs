@@ -64,7 +64,7 @@ impl Space {
     }
 
     /// Whether the guest may do this.
-    pub fn access(
+    pub(crate) fn access(
         &self,
         address: Address,
         length: u64,
@@ -91,7 +91,7 @@ impl Space {
 
     /// Reads bytes to execute; returns how many there are before the first page that is not
     /// executable.
-    pub fn fetch<const N: usize>(&self, address: Address, bytes: &mut [u8; N]) -> usize {
+    pub(crate) fn fetch<const N: usize>(&self, address: Address, bytes: &mut [u8; N]) -> usize {
         let mut done = 0;
         while done < N {
             let at = address + done as u64;

@@ -42,7 +42,7 @@ pub struct Code {
 impl Space {
     /// Code was made from these bytes: from now on their pages appear in
     /// [`Space::take_stale`] once they change. Returns the weakest guarantee of them.
-    pub fn note_code(&mut self, range: Range<Address>) -> Result<CodePage, Error> {
+    pub(crate) fn note_code(&mut self, range: Range<Address>) -> Result<CodePage, Error> {
         let range = range.start.page_start()..range.end.page_ceil();
         self.code.pages.extend(pages_of(&range));
         let parts: Vec<_> = self.parts(&range).collect();
@@ -64,7 +64,7 @@ impl Space {
 
     /// As [`Space::note_code`] for pages that are written all the time: no shield, so the
     /// translation has to compare these bytes itself whenever it is entered.
-    pub fn note_open_code(&mut self, range: Range<Address>) -> CodePage {
+    pub(crate) fn note_open_code(&mut self, range: Range<Address>) -> CodePage {
         let range = range.start.page_start()..range.end.page_ceil();
         let fresh: Vec<u64> =
             pages_of(&range).filter(|page| !self.code.pages.contains(page)).collect();
@@ -76,7 +76,7 @@ impl Space {
     /// To be called when a write of the guest faults in the host. True when the guest may
     /// write there and only a shield was in the way: it is gone, the page's code is stale, and
     /// the write is to be tried again.
-    pub fn write_fault(&mut self, address: Address) -> Result<bool, Error> {
+    pub(crate) fn write_fault(&mut self, address: Address) -> Result<bool, Error> {
         let page = address.0 / PAGE;
         if !self.code.shielded.contains(&page) {
             return Ok(false);
@@ -100,14 +100,14 @@ impl Space {
     }
 
     /// How often the guest wrote to this page while it had code.
-    pub fn code_writes(&self, page: Address) -> u32 {
+    pub(crate) fn code_writes(&self, page: Address) -> u32 {
         self.code.writes.get(&(page.0 / PAGE)).copied().unwrap_or(0)
     }
 
     /// Pages whose translations are no longer true, since the last call: written, unmapped,
     /// mapped anew, moved, discarded, or not executable any more. Only pages of which code was
     /// noted appear, and noting starts afresh.
-    pub fn take_stale(&mut self) -> Vec<Range<Address>> {
+    pub(crate) fn take_stale(&mut self) -> Vec<Range<Address>> {
         self.note_object_writes();
         let mut ranges: Vec<Range<Address>> = Vec::new();
         for page in std::mem::take(&mut self.code.stale) {

@@ -32,7 +32,7 @@ pub struct Marks {
 impl Space {
     /// Says what the code that runs next marks; to be called whenever that may have changed.
     /// Cheap when it has not. While written words are marked, snapshots trust the marks.
-    pub fn enable_marks(&mut self, written: bool, read: bool) -> Result<(), Error> {
+    pub(crate) fn enable_marks(&mut self, written: bool, read: bool) -> Result<(), Error> {
         if (self.marks.written, self.marks.read) == (written, read) {
             return Ok(());
         }

@@ -79,7 +79,7 @@ impl Drop for Tables {
 impl Space {
     /// Makes this the address space that translated code sees, bringing it back if parked.
     /// Cheap when it is already; to be called before every run.
-    pub fn activate(&mut self, tables: &mut Tables) -> Result<(), Error> {
+    pub(crate) fn activate(&mut self, tables: &mut Tables) -> Result<(), Error> {
         self.unpark()?;
         self.shield_aliases()?;
         if tables.shown == Some((self.id, self.islands_version)) {

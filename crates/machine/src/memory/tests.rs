@@ -1,5 +1,7 @@
 //! Tests of guest memory.
 
+mod model;
+
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::*;
@@ -72,4 +74,472 @@ fn tables_show_the_active_space() {
     two.unmap(Address(0x7fff_0000_0000).range(PAGE)).unwrap();
     two.activate(&mut tables).unwrap();
     assert_eq!(tables.get(0x7fff), (1 << 63, 1 << 63));
+}
+
+#[test]
+fn neighbours_are_neighbours_wherever_islands_go() {
+    let _guard = one_at_a_time();
+    let unit = 1 << (crate::layout::UNIT_SHIFT - 12);
+    let mut space = Space::new();
+    for number in [10, 12, 20, 11, 13, 9, 21, 19, 14, 15, 16, 17, 18] {
+        space.map(pages(number * unit, 2), RW, Backing::Zero).unwrap();
+        guest_write(&space, Address(number * unit * PAGE), number);
+        for island in &space.islands {
+            for number in island.units.clone() {
+                assert_eq!(word(&space, number * unit), number);
+                let host = space.host(Address(number * unit * PAGE)).unwrap();
+                assert_eq!(host, island.host + ((number - island.units.start) << 32));
+                assert_eq!(space.guest(host), Some(Address(number * unit * PAGE)));
+            }
+        }
+    }
+    assert_eq!(space.islands.len(), 1);
+    assert_eq!(space.islands[0].units, 9..22);
+    // An area that crosses units is one mapping.
+    space.map(pages(12 * unit - 3, 6), RW, Backing::Zero).unwrap();
+    space.write(Address(12 * unit * PAGE - 9000), &[7; 18000]).unwrap();
+    let mut bytes = [0; 18000];
+    host::copy_out(space.host(Address(12 * unit * PAGE - 9000)).unwrap(), &mut bytes);
+    assert_eq!(bytes, [7; 18000]);
+}
+
+#[test]
+fn an_island_boxed_in_moves() {
+    let _guard = one_at_a_time();
+    let unit = 1 << (crate::layout::UNIT_SHIFT - 12);
+    let mut spaces: Vec<Space> = (0..3).map(|_| Space::new()).collect();
+    for space in &mut spaces {
+        space.map(pages(100 * unit, 1), RW, Backing::Zero).unwrap();
+        space.write_u64(Address(100 * unit * PAGE), 5).unwrap();
+    }
+    // Grows by more than the room between islands: once around, each has to move.
+    for space in &mut spaces {
+        let before = space.host(Address(100 * unit * PAGE)).unwrap();
+        space.map(pages(101 * unit, 40 * unit), RW, Backing::Zero).unwrap();
+        assert_eq!(word(space, 100 * unit), 5);
+        let moved = space.host(Address(100 * unit * PAGE)).unwrap() != before;
+        let end = space.host(Address(140 * unit * PAGE)).unwrap();
+        assert!(moved || end > before);
+    }
+}
+
+#[test]
+fn bad_ranges_are_refused() {
+    let mut space = Space::new();
+    for range in [
+        Address(1)..Address(PAGE),
+        Address(PAGE)..Address(PAGE),
+        Address(2 * PAGE)..Address(PAGE),
+        Address(USER_END - PAGE)..Address(USER_END + PAGE),
+        Address(u64::MAX - PAGE + 1)..Address(0),
+        Address(PAGE)..Address(PAGE + 5),
+    ] {
+        let map = space.map(range.clone(), RW, Backing::Zero);
+        assert!(matches!(map, Err(Error::BadRange(_))), "{range:?}");
+        assert!(matches!(space.unmap(range), Err(Error::BadRange(_))));
+    }
+    assert!(space.relocate(pages(1, 2), Address(2 * PAGE)).is_err());
+    assert!(space.relocate(pages(1, 2), Address(USER_END - PAGE)).is_err());
+    space.map(Address(USER_END - PAGE)..Address(USER_END), RW, Backing::Zero).unwrap();
+    space.write(Address(USER_END - 1), &[1]).unwrap();
+    assert!(space.write(Address(USER_END - 1), &[1, 2]).is_err());
+    assert!(space.write(Address(u64::MAX), &[1, 2]).is_err());
+}
+
+#[test]
+fn forced_writes_leave_the_file_alone() {
+    use std::os::unix::fs::FileExt;
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(&[9; 8192], 0).unwrap();
+    let file = Arc::new(file);
+    let object = SharedObject::new("object").unwrap();
+    object.grow(PAGE).unwrap();
+    let mut space = Space::new();
+    for (index, protection) in [NONE, R, RX, RW].into_iter().enumerate() {
+        let at = 16 + index as u64 * 16;
+        let filed = Backing::File { file: file.clone(), offset: 0, length: 6000 };
+        space.map(pages(at, 4), protection, filed).unwrap();
+        space.map(pages(at + 4, 1), protection, Backing::Zero).unwrap();
+        let shared = Backing::Shared { object: object.clone(), offset: 0 };
+        space.map(pages(at + 5, 1), protection, shared).unwrap();
+        assert_eq!(word(&space, at + 1), 0x0909_0909_0909_0909);
+        assert_eq!(space.read_u64(Address((at + 1) * PAGE + 6000 - 4096)).unwrap(), 0);
+        let bytes = vec![index as u8 + 1; 6 * PAGE as usize - 10];
+        space.write(Address(at * PAGE + 5), &bytes).unwrap();
+        let mut back = vec![0; bytes.len()];
+        space.read(Address(at * PAGE + 5), &mut back).unwrap();
+        assert!(bytes == back, "{protection:?}");
+        assert_eq!(
+            space.access(Address(at * PAGE), 1, AccessKind::Read).is_ok(),
+            protection != NONE
+        );
+    }
+    let mut bytes = [0; 8192];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!(bytes, [9; 8192]);
+}
+
+#[test]
+fn access_names_the_first_offender() {
+    let mut space = Space::new();
+    space.map(pages(16, 1), RW, Backing::Zero).unwrap();
+    space.map(pages(17, 1), RX, Backing::Zero).unwrap();
+    let access = |at: u64, length, kind| space.access(Address(at), length, kind);
+    assert_eq!(access(17 * PAGE - 4, 8, AccessKind::Read), Ok(()));
+    let fault = AccessFault { address: Address(17 * PAGE), mapped: true };
+    assert_eq!(access(17 * PAGE - 4, 8, AccessKind::Write), Err(fault));
+    let fault = AccessFault { address: Address(18 * PAGE), mapped: false };
+    assert_eq!(access(18 * PAGE - 4, 8, AccessKind::Execute), Err(fault));
+    let fault = AccessFault { address: Address(16 * PAGE + 8), mapped: true };
+    assert_eq!(access(16 * PAGE + 8, 8, AccessKind::Execute), Err(fault));
+    let mut bytes = [0; 16];
+    assert_eq!(space.fetch(Address(18 * PAGE - 5), &mut bytes), 5);
+    assert_eq!(space.fetch(Address(16 * PAGE), &mut bytes), 0);
+    assert_eq!(space.fetch(Address(17 * PAGE), &mut bytes), 16);
+}
+
+#[test]
+fn shared_pages_behind_the_end_are_not_there() {
+    let object = SharedObject::new("object").unwrap();
+    object.grow(100).unwrap();
+    let mut space = Space::new();
+    space.map(pages(16, 2), RW, Backing::Shared { object: object.clone(), offset: 0 }).unwrap();
+    space.write_u64(Address(17 * PAGE - 8), 3).unwrap();
+    assert!(space.read_u64(Address(17 * PAGE)).is_err());
+    object.grow(2 * PAGE).unwrap();
+    assert_eq!(word(&space, 17), 0);
+}
+
+#[test]
+fn a_write_through_any_alias_makes_code_stale() {
+    let _guard = one_at_a_time();
+    let mut tables = Tables::reserve().unwrap();
+    let object = SharedObject::new("jit").unwrap();
+    object.grow(4 * PAGE).unwrap();
+    let shared = |offset| Backing::Shared { object: object.clone(), offset };
+    let (mut one, mut two) = (Space::new(), Space::new());
+    one.map(pages(16, 4), RX, shared(0)).unwrap();
+    one.map(pages(32, 4), RW, shared(0)).unwrap();
+    two.map(pages(64, 2), RW, shared(2 * PAGE)).unwrap();
+    two.activate(&mut tables).unwrap();
+
+    // In the same space.
+    one.activate(&mut tables).unwrap();
+    assert_eq!(one.note_code(pages(18, 1)).unwrap(), CodePage::Fixed);
+    assert_eq!(one.shielded_pages(), [34]);
+    assert!(!one.write_fault(Address(33 * PAGE)).unwrap());
+    assert!(one.write_fault(Address(34 * PAGE + 8)).unwrap());
+    assert_eq!(one.take_stale(), [pages(18, 1)]);
+    assert_eq!(one.code_writes(Address(18 * PAGE)), 1);
+    assert!(one.take_stale().is_empty());
+
+    // In another one, by the guest: the shield is there when it runs.
+    one.note_code(pages(18, 1)).unwrap();
+    assert!(two.shielded_pages().is_empty());
+    two.activate(&mut tables).unwrap();
+    assert_eq!(two.shielded_pages(), [64]);
+    assert!(two.write_fault(Address(64 * PAGE)).unwrap());
+    assert!(two.take_stale().is_empty());
+    one.activate(&mut tables).unwrap();
+    assert_eq!(one.take_stale(), [pages(18, 1)]);
+
+    // In another one, from Rust.
+    one.note_code(pages(16, 4)).unwrap();
+    two.write_u64(Address(65 * PAGE), 1).unwrap();
+    assert_eq!(one.take_stale(), [pages(19, 1)]);
+    assert_eq!(word(&one, 19), 1);
+
+    // A mapping made later is shielded too.
+    two.map(pages(80, 4), RWX, shared(0)).unwrap();
+    assert_eq!(two.shielded_pages(), [80, 81, 82]);
+    assert!(two.take_stale().is_empty());
+}
+
+#[test]
+fn stale_code_of_private_pages() {
+    let mut space = Space::new();
+    space.map(pages(16, 8), RWX, Backing::Zero).unwrap();
+    assert_eq!(
+        space.note_code(Address(17 * PAGE - 1)..Address(17 * PAGE + 1)).unwrap(),
+        CodePage::Shielded
+    );
+    assert_eq!(space.shielded_pages(), [16, 17]);
+    space.write(Address(17 * PAGE), &[1]).unwrap();
+    assert_eq!(space.take_stale(), [pages(17, 1)]);
+    assert_eq!(word(&space, 17), 1);
+    assert!(space.write_fault(Address(16 * PAGE)).unwrap());
+    guest_write(&space, Address(16 * PAGE), 2);
+    assert_eq!(space.take_stale(), [pages(16, 1)]);
+    assert_eq!(space.code_writes(Address(16 * PAGE + 7)), 1);
+    // Losing execute permission, being moved, discarded, unmapped.
+    space.note_code(pages(16, 8)).unwrap();
+    space.protect(pages(16, 1), RW).unwrap();
+    guest_write(&space, Address(16 * PAGE), 2);
+    space.protect(pages(17, 1), RX).unwrap();
+    space.relocate(pages(18, 1), Address(64 * PAGE)).unwrap();
+    guest_write(&space, Address(64 * PAGE), 2);
+    space.discard(pages(20, 1)).unwrap();
+    space.unmap(pages(22, 1)).unwrap();
+    let expected = [pages(16, 1), pages(18, 1), pages(20, 1), pages(22, 1)];
+    assert_eq!(space.take_stale(), expected);
+    // A page that becomes writable again is shielded again.
+    space.protect(pages(17, 1), RWX).unwrap();
+    assert!(space.shielded_pages().contains(&17));
+    assert_eq!(space.note_open_code(pages(40, 1)), CodePage::Fixed);
+    assert_eq!(space.note_open_code(pages(64, 1)), CodePage::Open);
+    assert!(!space.shielded_pages().contains(&64));
+}
+
+#[test]
+fn marks_are_found_and_cleared() {
+    let _guard = one_at_a_time();
+    let mut space = Space::new();
+    space.map(pages(16, 1 << 20), RW, Backing::Zero).unwrap();
+    space.enable_marks(true, true).unwrap();
+    space.map(pages(4 << 20, 16), R, Backing::Zero).unwrap();
+    for page in [16, 17, 900_000] {
+        marked_write(&space, Address(page * PAGE + 8 * page % 4096), 1);
+    }
+    let host = space.host(Address(4 << 32)).unwrap() + 64 * 65;
+    host::copy_in(host >> crate::layout::READ_MARK_SHIFT, &[0x80]);
+    space.write(Address(18 * PAGE - 1), &[1, 2]).unwrap();
+    // Islands move; marks that nobody took do not get lost.
+    space.map(pages(5 << 20, 16), R, Backing::Zero).unwrap();
+    let bit = |word: u64| {
+        let mut words = [0; 8];
+        words[word as usize / 64] = 1 << (word % 64);
+        words
+    };
+    let mut seventeen = bit(17);
+    seventeen[7] |= 1 << 63;
+    let expected = [(16, bit(16)), (17, seventeen), (18, bit(0)), (900_000, bit(900_000 % 512))];
+    let expected = expected.map(|(page, words)| (Address(page * PAGE), words));
+    assert_eq!(space.take_written().unwrap(), expected);
+    assert_eq!(space.take_read().unwrap(), [(Address((4 << 32) + PAGE), 2)]);
+    assert!(space.take_written().unwrap().is_empty());
+    assert!(space.take_read().unwrap().is_empty());
+    let marks = space.islands[0].write_marks.as_ref().unwrap().range();
+    assert!(residency::changed_pages(marks).unwrap().is_empty());
+}
+
+#[test]
+fn a_snapshot_costs_what_was_written() {
+    let _guard = one_at_a_time();
+    let mut space = Space::new();
+    space.enable_marks(true, false).unwrap();
+    space.map(pages(16, 100_000), RW, Backing::Zero).unwrap();
+    for page in 0..100 {
+        marked_write(&space, Address((16 + page) * PAGE), page + 1);
+    }
+    marked_write(&space, Address(1000 * PAGE), 0);
+    let before = space.costs();
+    let first = space.snapshot().unwrap();
+    assert_eq!(space.costs().compared - before.compared, 101);
+    assert_eq!(space.costs().copied - before.copied, 100);
+    assert_eq!(first.page_count(), 100);
+    // Taking marks does not hide what changed from the next snapshot, nor the reverse.
+    assert_eq!(space.take_written().unwrap().len(), 101);
+    marked_write(&space, Address(16 * PAGE), 500);
+    marked_write(&space, Address(17 * PAGE), 2);
+    assert_eq!(space.take_written().unwrap().len(), 2);
+    marked_write(&space, Address(5000 * PAGE), 1);
+    let before = space.costs();
+    let second = space.snapshot().unwrap();
+    assert_eq!(space.costs().compared - before.compared, 3);
+    assert_eq!(space.costs().copied - before.copied, 2);
+    assert_eq!(space.take_written().unwrap().len(), 1);
+
+    let before = space.costs();
+    space.restore(&first).unwrap();
+    assert_eq!(space.costs().restored - before.restored, 2);
+    assert_eq!(word(&space, 16), 1);
+    assert_eq!(word(&space, 5000), 0);
+    space.restore(&second).unwrap();
+    assert_eq!(word(&space, 16), 500);
+    assert_eq!(word(&space, 5000), 1);
+    // A fork.
+    let mut child = Space::new();
+    child.restore(&second).unwrap();
+    assert_eq!(word(&child, 16), 500);
+    assert_eq!(word(&child, 115), 100);
+    child.write_u64(Address(16 * PAGE), 1).unwrap();
+    assert_eq!(word(&space, 16), 500);
+    // Pages never touched are not made by any of this.
+    let host = child.host(Address(16 * PAGE)).unwrap();
+    let resident = residency::changed_pages(host..host + 100_000 * PAGE).unwrap();
+    assert!(resident.iter().map(|run| (run.end - run.start) / PAGE).sum::<u64>() <= 101);
+}
+
+#[test]
+fn parked_spaces_can_be_read_and_come_back() {
+    let _guard = one_at_a_time();
+    let mut tables = Tables::reserve().unwrap();
+    let mut space = Space::new();
+    space.map(pages(16, 1000), RW, Backing::Zero).unwrap();
+    space.map(pages(1 << 22, 10), NONE, Backing::Zero).unwrap();
+    space.write_u64(Address(20 * PAGE), 7).unwrap();
+    space.write_u64(Address(1 << 34), 8).unwrap();
+    for _ in 0..3 {
+        space.park().unwrap();
+        assert!(space.islands.is_empty());
+        assert_eq!((word(&space, 20), word(&space, 21)), (7, 0));
+        assert_eq!(space.snapshot().unwrap().page_count(), 2);
+        space.activate(&mut tables).unwrap();
+        assert_eq!((word(&space, 20), word(&space, 1 << 22)), (7, 8));
+        assert_eq!(tables.get(0).0, space.host(Address(0)).unwrap());
+    }
+}
+
+fn host_mappings() -> usize {
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+}
+
+#[test]
+fn three_hundred_spaces_fit() {
+    let _guard = one_at_a_time();
+    let mut spaces = Vec::new();
+    let protections = [R, RX, R, RW];
+    for number in 0..300 {
+        let mut space = Space::new();
+        space.enable_marks(true, false).unwrap();
+        for mapping in 0..40u64 {
+            // An executable, a heap, libraries, stacks, and two far away.
+            let base = [0x5555_5000_0000, 0x7f12_3000_0000, 0x7fff_f000_0000, 0x1_0000_0000];
+            let at = base[mapping as usize % 4] + (mapping << 20);
+            let range = Address(at).range((1 + mapping % 5) * PAGE);
+            space
+                .map(
+                    range,
+                    protections[mapping as usize % 3 + mapping as usize / 39],
+                    Backing::Zero,
+                )
+                .unwrap();
+            space.write_u64(Address(at), number * 100 + mapping).unwrap();
+        }
+        spaces.push(space);
+    }
+    assert!(host_mappings() < 50_000, "{}", host_mappings());
+    for (number, space) in spaces.iter().enumerate() {
+        assert_eq!(space.read_u64(Address(0x5555_5000_0000)).unwrap(), number as u64 * 100);
+    }
+    drop(spaces);
+    assert!(host_mappings() < 1000);
+}
+
+#[test]
+fn lack_of_address_space_is_an_error_with_advice() {
+    const ROLE: &str = "PERNOSCO_TEST_LIMITED";
+    if std::env::var_os(ROLE).is_some() {
+        println!("tables: {}", Tables::reserve().unwrap_err());
+        println!("space: {}", Space::new().map(pages(16, 1), RW, Backing::Zero).unwrap_err());
+        return;
+    }
+    let command = "ulimit -v 8388608; exec \"$0\" --exact --nocapture \
+         memory::tests::lack_of_address_space_is_an_error_with_advice";
+    let output = std::process::Command::new("sh")
+        .args(["-c", command])
+        .arg(std::env::current_exe().unwrap())
+        .env(ROLE, "1")
+        .output()
+        .unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let line = |start: &str| output.lines().find(|l| l.contains(start)).unwrap_or(&output);
+    let expected = "reserving 32 GiB of address space for tables at 0x60000000 (address space is \
+         limited to 8 GiB: raise `ulimit -v`): Cannot allocate memory (os error 12)";
+    assert!(line("tables: ").ends_with(expected), "{output}");
+    let expected = "reserving 12 GiB of address space for guest memory, units 0..1 (address space \
+         is limited to 8 GiB: raise `ulimit -v`): Cannot allocate memory (os error 12)";
+    assert!(line("space: ").ends_with(expected), "{output}");
+}
+
+/// Figures for the documentation: `cargo test --release figures -- --nocapture`.
+#[test]
+fn figures() {
+    let _guard = one_at_a_time();
+    let mut tables = Tables::reserve().unwrap();
+    let per =
+        |start: std::time::Instant, count: u64| start.elapsed().as_secs_f64() * 1e6 / count as f64;
+    let mut space = Space::new();
+    space.enable_marks(true, false).unwrap();
+    let start = std::time::Instant::now();
+    for number in 0..1000 {
+        let protection = [R, RW][number as usize % 2];
+        space.map(pages(16 + number * 8, 4), protection, Backing::Zero).unwrap();
+    }
+    println!("map {:.2} us", per(start, 1000));
+    let start = std::time::Instant::now();
+    for number in 0..1000 {
+        space.protect(pages(16 + number * 8, 4), RW).unwrap();
+    }
+    println!("protect {:.2} us", per(start, 1000));
+    let start = std::time::Instant::now();
+    for number in 0..1000 {
+        space.unmap(pages(16 + number * 8, 4)).unwrap();
+    }
+    println!("unmap {:.2} us", per(start, 1000));
+
+    space.map(pages(1 << 20, 100_000), RW, Backing::Zero).unwrap();
+    for round in 0..3 {
+        let start = std::time::Instant::now();
+        for page in 0..10_000 {
+            marked_write(&space, Address(((1 << 20) + page * 7) * PAGE), page + round);
+        }
+        println!("first touch with marks {:.3} us a page", per(start, 10_000));
+        let start = std::time::Instant::now();
+        space.harvest().unwrap();
+        println!("harvest {:.3} us a page", per(start, 10_000));
+        let start = std::time::Instant::now();
+        assert_eq!(space.take_written().unwrap().len(), 10_000);
+        println!("take_written {:.3} us a page", per(start, 10_000));
+        let start = std::time::Instant::now();
+        std::hint::black_box(space.snapshot().unwrap());
+        println!("snapshot {:.3} us a page", per(start, 10_000));
+    }
+    let snapshot = space.snapshot().unwrap();
+    let start = std::time::Instant::now();
+    for _ in 0..100 {
+        std::hint::black_box(space.snapshot().unwrap());
+    }
+    println!("snapshot of nothing {:.2} us", per(start, 100));
+    for page in 0..1000 {
+        marked_write(&space, Address(((1 << 20) + page * 7) * PAGE), 3);
+    }
+    let start = std::time::Instant::now();
+    space.restore(&snapshot).unwrap();
+    println!("restore {:.3} us a page", per(start, 1000));
+    space.enable_marks(false, false).unwrap();
+    let start = std::time::Instant::now();
+    space.snapshot().unwrap();
+    println!("snapshot by comparing {:.3} us a page", per(start, 10_000));
+    let start = std::time::Instant::now();
+    space.park().unwrap();
+    println!("park {:.3} us a page", per(start, 10_000));
+    let start = std::time::Instant::now();
+    space.unpark().unwrap();
+    println!("unpark {:.3} us a page", per(start, 10_000));
+
+    let mut other = Space::new();
+    other.map(pages(16, 1), RW, Backing::Zero).unwrap();
+    let start = std::time::Instant::now();
+    for _ in 0..10_000 {
+        space.activate(&mut tables).unwrap();
+        other.activate(&mut tables).unwrap();
+    }
+    println!("activate {:.3} us", per(start, 20_000));
+    let start = std::time::Instant::now();
+    for _ in 0..100_000 {
+        space.activate(&mut tables).unwrap();
+    }
+    println!("activate again {:.4} us", per(start, 100_000));
+    let start = std::time::Instant::now();
+    for page in 0..1000 {
+        space.protect(pages((1 << 20) + page, 1), R).unwrap();
+        space.write_u64(Address(((1 << 20) + page) * PAGE), 3).unwrap();
+    }
+    println!("protect and forced write {:.3} us", per(start, 1000));
+    let start = std::time::Instant::now();
+    for page in 0..1000 {
+        space.write_u64(Address(((1 << 20) + page) * PAGE), 3).unwrap();
+    }
+    println!("forced write {:.3} us", per(start, 1000));
 }

@@ -1,0 +1,114 @@
+//! A translated block: what the engine must know of it after the code has been emitted.
+
+use std::ops::Range;
+
+use model::Address;
+
+use crate::Trap;
+
+/// Instructions in a block at the most.
+pub const BLOCK_MAX: usize = 64;
+
+/// How code is translated; blocks of different modes never meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mode {
+    /// Counted, chained, observed.
+    Fast,
+    /// One instruction, no count, always returns to the engine.
+    Exact,
+    /// As `Exact`, with the memory operand at the host address in scratch S.
+    Bound,
+}
+
+/// What is true of the host's registers from some place of the emitted code on, until the next
+/// [`Phase::Instruction`]; the fault handler walks these up to the faulting place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Phase {
+    /// The code of the instruction with this index begins.
+    Instruction(u8),
+    /// The block's counts have been added.
+    Counted,
+    /// The load that faults when the budget is used up.
+    Probe,
+    /// The register's guest value is in the spill slot.
+    Spilled { register: u8, slot: u8 },
+    /// rsi and rdi hold host addresses, displaced by S and T.
+    Strings { source: bool, destination: bool },
+    /// The instruction is done; guest rsp is to become the value of this host register.
+    SetStack(u8),
+    /// The instruction is done; guest rip is the value of S.
+    Indirect,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct PhaseMark {
+    /// Offset into the hot code.
+    pub offset: u32,
+    pub phase: Phase,
+}
+
+/// One guest instruction of a block.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub address: Address,
+    pub length: u8,
+    /// A conditional branch.
+    pub tick: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExitKind {
+    /// A direct transfer; `site` is the host address of the jump's 32-bit operand.
+    Link { target: Address, site: u64 },
+    /// A known next address, never linked.
+    Next { target: Address },
+    /// The budget is used up before the instruction with this index.
+    Budget { index: u8 },
+    /// The instruction at `address` is for the caller.
+    Trap { address: Address, kind: Trap, length: u8 },
+    /// The instruction at `address` is carried out by the engine.
+    Emulate { address: Address },
+    /// `address` is hooked.
+    Hook { address: Address },
+    /// No bytes to execute at `address`.
+    NoFetch { address: Address },
+}
+
+#[derive(Debug)]
+pub struct ExitRecord {
+    pub block: u32,
+    pub kind: ExitKind,
+    /// The cold stub that leaves with this record's number.
+    pub stub: u64,
+}
+
+#[derive(Debug)]
+pub struct Block {
+    pub start: Address,
+    pub mode: Mode,
+    pub hot: Range<u64>,
+    pub places: Vec<Place>,
+    pub marks: Vec<PhaseMark>,
+    /// Guest bytes that it was made from.
+    pub sources: Vec<Range<Address>>,
+    /// Sites of jumps into this block, with the exit record to fall back to.
+    pub incoming: Vec<u32>,
+    pub live: bool,
+}
+
+impl Block {
+    /// Instructions and ticks retired before the place with this index.
+    pub fn counts_before(&self, index: usize) -> (u64, u64) {
+        let ticks = self.places[..index].iter().filter(|place| place.tick).count();
+        (index as u64, ticks as u64)
+    }
+
+    pub fn counts(&self) -> (u64, u64) {
+        self.counts_before(self.places.len())
+    }
+}
+
+/// The amount that a count of instructions and ticks adds to the counter register.
+pub fn counter_amount(instructions: u64, ticks: u64) -> i64 {
+    (instructions << 24 | ticks << 6) as i64
+}

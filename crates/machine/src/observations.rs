@@ -1,0 +1,185 @@
+//! What the observers have seen, collected from the logs that translated code appends to.
+//!
+//! Collected at the end of each slice; grows until it is taken, so take it after every run of
+//! bounded length: a call costs 32 bytes, a store 24, a branch one, an indirect target eight.
+
+#![allow(unsafe_code)] // reads the logs at their fixed addresses
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use model::Address;
+
+use crate::host::Reservation;
+use crate::layout;
+use crate::state::State;
+use crate::{Error, Observers, Space};
+
+/// A call or a return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallRecord {
+    pub call: bool,
+    /// Where it went.
+    pub target: Address,
+    /// Guest rsp behind the instruction.
+    pub stack: Address,
+    /// `Cpu::instructions` behind the instruction.
+    pub instructions: u64,
+}
+
+/// At most eight bytes stored, with what was there before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreRecord {
+    pub address: Address,
+    /// 1, 2, 4 or 8.
+    pub size: u8,
+    pub old: u64,
+}
+
+/// Conditional outcomes and indirect targets, each in order of execution.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControlFlow {
+    pub taken: Vec<bool>,
+    pub targets: Vec<Address>,
+}
+
+#[derive(Debug, Default)]
+pub struct Observations {
+    logs: Option<Logs>,
+    pub calls: Vec<CallRecord>,
+    pub stores: Vec<StoreRecord>,
+    pub flow: ControlFlow,
+    /// Change of the execution count at an address against the byte before.
+    executions: BTreeMap<Address, i64>,
+    /// What each counter stands for.
+    counters: Vec<(Vec<Range<Address>>, i64)>,
+}
+
+/// The logs' memory.
+#[derive(Debug)]
+struct Logs {
+    _areas: Vec<Reservation>,
+}
+
+impl Observations {
+    /// Makes the memory that these observers write to.
+    pub fn prepare(&mut self, observers: Observers) -> Result<(), Error> {
+        let wanted = observers.calls || observers.control_flow || observers.stores;
+        if wanted && self.logs.is_none() {
+            let areas = [layout::FLOW_LOG, layout::TARGET_LOG, layout::CALL_LOG, layout::STORE_LOG];
+            let areas = areas.into_iter().map(|area| {
+                let length = area.end - area.start;
+                let reservation = Reservation::new(Some(area.start), length, "observers' logs")?;
+                reservation.open(0, length, "observers' logs")?;
+                Ok(reservation)
+            });
+            self.logs = Some(Logs { _areas: areas.collect::<Result<_, Error>>()? });
+        }
+        Ok(())
+    }
+
+    /// Empties the logs before a slice.
+    pub fn start(&self, state: &mut State) {
+        state.flow_log = layout::FLOW_LOG.start;
+        state.target_log = layout::TARGET_LOG.start;
+        state.call_log = layout::CALL_LOG.start;
+        state.store_log = layout::STORE_LOG.start;
+    }
+
+    /// Takes over what a slice has logged. `counted` is `Cpu::instructions` at its start and
+    /// `start` the counter's value there.
+    pub fn collect(&mut self, state: &State, space: &Space, counted: u64, start: u64) {
+        if self.logs.is_none() {
+            return;
+        }
+        let back = state.stack_back;
+        for entry in words(layout::CALL_LOG, state.call_log).as_chunks::<4>().0 {
+            let retired = (entry[2].wrapping_sub(start) as i64 >> 24) as u64;
+            // The stack may have been another one; its guest address is found from the host's.
+            let stack =
+                space.guest(entry[1]).unwrap_or(Address(entry[1].wrapping_add(back)));
+            self.calls.push(CallRecord {
+                call: entry[3] != 0,
+                target: Address(entry[0]),
+                stack,
+                instructions: counted + retired,
+            });
+        }
+        for entry in words(layout::STORE_LOG, state.store_log).as_chunks::<2>().0 {
+            let (host, size) = (entry[0] & (u64::MAX >> 8), (entry[0] >> 56) as u8);
+            if let Some(address) = space.guest(host) {
+                self.stores.push(StoreRecord { address, size, old: entry[1] });
+            }
+        }
+        let targets = words(layout::TARGET_LOG, state.target_log);
+        self.flow.targets.extend(targets.iter().map(|target| Address(*target)));
+        let taken = bytes(layout::FLOW_LOG, state.flow_log);
+        self.flow.taken.extend(taken.iter().map(|byte| *byte != 0));
+    }
+
+    /// Counters of freshly translated code, numbered on.
+    pub fn add_counters(&mut self, counters: Vec<(Vec<Range<Address>>, i64)>) {
+        if self.counters.is_empty() && !counters.is_empty() {
+            self.counters.reserve(1024);
+        }
+        self.counters.extend(counters);
+    }
+
+    /// Counts executions of these bytes outside of translated counters.
+    pub fn count_executions(&mut self, range: &Range<Address>, times: i64) {
+        *self.executions.entry(range.start).or_default() += times;
+        *self.executions.entry(range.end).or_default() -= times;
+    }
+
+    /// Adds up the counters and sets them to zero; before their code is dropped.
+    pub fn harvest_counters(&mut self, counters: &mut [u64]) {
+        let known = std::mem::take(&mut self.counters);
+        for ((ranges, sign), value) in known.iter().zip(counters) {
+            let times = std::mem::take(value) as i64 * sign;
+            if times != 0 {
+                for range in ranges {
+                    self.count_executions(range, times);
+                }
+            }
+        }
+        self.counters = known;
+    }
+
+    pub fn forget_counters(&mut self) {
+        self.counters.clear();
+    }
+
+    pub fn counters(&self) -> usize {
+        self.counters.len()
+    }
+
+    /// Runs of bytes with how often the instructions there were executed, in order of address.
+    pub fn take_executions(&mut self) -> Vec<(Range<Address>, u64)> {
+        let mut runs = Vec::new();
+        let (mut from, mut times) = (Address(0), 0_i64);
+        for (address, change) in std::mem::take(&mut self.executions) {
+            if change == 0 {
+                continue;
+            }
+            if times > 0 {
+                runs.push((from..address, times as u64));
+            }
+            (from, times) = (address, times + change);
+        }
+        runs
+    }
+}
+
+fn bytes(area: Range<u64>, end: u64) -> &'static [u8] {
+    assert!((area.start..=area.end).contains(&end));
+    // SAFETY: the area is mapped while `Observations::logs` is there (checked by the caller), and
+    // translated code, its only writer, is not running.
+    unsafe { std::slice::from_raw_parts(area.start as *const u8, (end - area.start) as usize) }
+}
+
+fn words(area: Range<u64>, end: u64) -> &'static [u64] {
+    assert!((area.start..=area.end).contains(&end));
+    let count = (end - area.start) as usize / 8;
+    // SAFETY: as in `bytes`; areas are page aligned.
+    unsafe { std::slice::from_raw_parts(area.start as *const u64, count) }
+}

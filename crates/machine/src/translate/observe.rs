@@ -1,0 +1,227 @@
+//! What the observers add to translated code. All of it is flag-neutral; logs have no overflow
+//! checks, because a slice's budget bounds what it can append.
+
+use std::mem::offset_of;
+use std::ops::Range;
+
+use iced_x86::{Instruction, OpAccess, OpKind, Register};
+use model::Address;
+
+use super::Translator;
+use crate::emit::{COUNTER, Mem, RSP, Reg, S, T};
+use crate::layout::COUNTERS;
+use crate::state::State;
+
+/// How an instruction uses its explicit memory operand.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Use {
+    read: bool,
+    write: bool,
+    size: usize,
+    stack: bool,
+}
+
+impl Translator<'_> {
+    fn memory_use(&mut self, instruction: &Instruction) -> Use {
+        let info = self.tools.info.info(instruction);
+        let operand = (0..instruction.op_count())
+            .find(|n| instruction.op_kind(*n) == OpKind::Memory)
+            .expect("called for a memory operand");
+        let access = info.op_access(operand);
+        let read = !matches!(access, OpAccess::Write | OpAccess::CondWrite | OpAccess::None);
+        let write = !matches!(
+            access,
+            OpAccess::Read | OpAccess::CondRead | OpAccess::None | OpAccess::NoMemAccess
+        );
+        Use {
+            read,
+            write,
+            size: instruction.memory_size().size().max(1),
+            stack: instruction.memory_base() == Register::RSP,
+        }
+    }
+
+    /// Called with the host operand of an access; returns the operand to use instead.
+    pub(super) fn observe_operand(&mut self, instruction: &Instruction, mem: Mem) -> Mem {
+        if self.observers == crate::Observers::default() {
+            return mem;
+        }
+        let used = self.memory_use(instruction);
+        let marks = used.write && self.observers.written_words;
+        let reads = used.read && self.observers.read_lines && !used.stack;
+        let logs = used.write && self.observers.stores;
+        if !marks && !reads && !logs {
+            return mem;
+        }
+        self.cached = super::Cached::Nothing;
+        if mem != Mem::base(S, 0) {
+            self.out.hot.lea(S, mem);
+        }
+        if marks {
+            self.mark_words(used.size);
+        }
+        if reads {
+            self.mark_lines(used.size);
+        }
+        if logs {
+            self.log_store(used.size);
+        }
+        Mem::base(S, 0)
+    }
+
+    /// Whether operands on the stack must go through a scratch register to be observed.
+    pub(super) fn observes_stack_in_scratch(&mut self, instruction: &Instruction) -> bool {
+        (self.observers.written_words || self.observers.stores)
+            && self.memory_use(instruction).write
+    }
+
+    /// Marks every word that `size` bytes at the host address in S touch; uses T.
+    fn mark_words(&mut self, size: usize) {
+        let mask = Mem::state(offset_of!(State, word_mask));
+        self.out.hot.pext(T, S, mask);
+        let whole = size / 8;
+        for n in (0..whole.max(1) as i32).step_by(4) {
+            match whole as i32 - n {
+                4.. => self.out.hot.store_dword(Mem::base(T, n), 0x0101_0101),
+                2 | 3 => self.out.hot.store_word(Mem::base(T, n), 0x0101),
+                _ => self.out.hot.store_byte(Mem::base(T, n), 1),
+            }
+        }
+        if size > 1 {
+            self.out.hot.lea(T, Mem::base(S, size as i32 - 1));
+            self.out.hot.pext(T, T, mask);
+            self.out.hot.store_byte(Mem::base(T, 0), 1);
+        }
+    }
+
+    /// Marks the lines that `size` bytes at the host address in S touch; uses T. No operand but
+    /// a state image is longer than a line.
+    fn mark_lines(&mut self, size: usize) {
+        let mask = Mem::state(offset_of!(State, line_mask));
+        self.out.hot.pext(T, S, mask);
+        self.out.hot.store_byte(Mem::base(T, 0), 1);
+        if size > 1 {
+            self.out.hot.lea(T, Mem::base(S, size as i32 - 1));
+            self.out.hot.pext(T, T, mask);
+            self.out.hot.store_byte(Mem::base(T, 0), 1);
+        }
+    }
+
+    /// Appends (host address with size, old bytes) for each 8 bytes of a store; S stays.
+    fn log_store(&mut self, size: usize) {
+        let (value, address) = (self.borrow(1 << RSP), T);
+        let cursor = Mem::state(offset_of!(State, store_log));
+        for at in (0..size).step_by(8) {
+            let piece = match size - at {
+                1 => 1,
+                2 | 3 => 2,
+                4..=7 => 4,
+                _ => 8,
+            };
+            self.out.hot.load_sized(piece, value, Mem::base(S, at as i32));
+            self.out.hot.load(address, cursor);
+            self.out.hot.store(Mem::base(address, 8), value);
+            self.out.hot.lea(value, Mem::base(S, at as i32));
+            self.out.hot.store(Mem::base(address, 0), value);
+            self.out.hot.store_byte(Mem::base(address, 7), piece as u8);
+            self.out.hot.lea(address, Mem::base(address, 16));
+            self.out.hot.store(cursor, address);
+        }
+        self.give_back();
+    }
+
+    /// Before 8 bytes are pushed; uses both scratch registers.
+    pub(super) fn observe_push(&mut self) {
+        if !self.observers.written_words && !self.observers.stores {
+            return;
+        }
+        self.cached = super::Cached::Nothing;
+        self.out.hot.lea(S, Mem::base(RSP, -8));
+        if self.observers.written_words {
+            self.mark_words(8);
+        }
+        if self.observers.stores {
+            self.log_store(8);
+        }
+    }
+
+    /// Before a conditional branch: one byte, 1 when taken.
+    pub(super) fn log_condition(&mut self, condition: u8) {
+        if !self.observers.control_flow {
+            return;
+        }
+        self.with_flow_log(|hot| {
+            // setcc byte [r11]
+            hot.bytes.extend([0x41, 0x0f, 0x90 | condition, 0x03]);
+        });
+    }
+
+    /// As `log_condition`, for an outcome that is known where this is emitted.
+    pub(super) fn log_outcome(&mut self, taken: bool) {
+        if self.observers.control_flow {
+            self.with_flow_log(|hot| hot.store_byte(Mem::base(T, 0), u8::from(taken)));
+        }
+    }
+
+    fn with_flow_log(&mut self, append: impl FnOnce(&mut crate::emit::Emitter)) {
+        self.cached = super::Cached::Nothing;
+        let cursor = Mem::state(offset_of!(State, flow_log));
+        self.out.hot.load(T, cursor);
+        append(&mut self.out.hot);
+        self.out.hot.lea(T, Mem::base(T, 1));
+        self.out.hot.store(cursor, T);
+    }
+
+    /// A call (its target in S, the return address pushed) or a return (popped, target in S).
+    pub(super) fn log_call(&mut self, call: bool) {
+        if !self.observers.calls {
+            return;
+        }
+        self.cached = super::Cached::Nothing;
+        let cursor = Mem::state(offset_of!(State, call_log));
+        self.out.hot.load(T, cursor);
+        self.out.hot.store(Mem::base(T, 0), S);
+        self.out.hot.store(Mem::base(T, 8), RSP);
+        self.out.hot.store(Mem::base(T, 16), COUNTER);
+        self.out.hot.store_qword(Mem::base(T, 24), i32::from(call));
+        self.out.hot.lea(T, Mem::base(T, 32));
+        self.out.hot.store(cursor, T);
+    }
+
+    /// The target of an indirect transfer is in S.
+    pub(super) fn log_target(&mut self) {
+        if !self.observers.control_flow {
+            return;
+        }
+        self.cached = super::Cached::Nothing;
+        let cursor = Mem::state(offset_of!(State, target_log));
+        self.out.hot.load(T, cursor);
+        self.out.hot.store(Mem::base(T, 0), S);
+        self.out.hot.lea(T, Mem::base(T, 8));
+        self.out.hot.store(cursor, T);
+    }
+
+    /// On the taken side of a branch inside the block (in the cold stub): what was counted as
+    /// executed behind it was not.
+    pub(super) fn uncount_executions(&mut self, index: usize) {
+        if !self.observers.executions {
+            return;
+        }
+        let behind: Vec<Range<Address>> = self.out.places[index + 1..]
+            .iter()
+            .map(|place| place.address.range(u64::from(place.length)))
+            .collect();
+        let counter = self.new_counter(behind, -1);
+        let scratch: Reg = T;
+        self.out.cold.load(scratch, counter);
+        self.out.cold.lea(scratch, Mem::base(scratch, 1));
+        self.out.cold.store(counter, scratch);
+    }
+
+    /// A fresh counter: each time adds `sign` executions of the instructions in `ranges`.
+    pub(super) fn new_counter(&mut self, ranges: Vec<Range<Address>>, sign: i64) -> Mem {
+        let number = self.site.counter + self.out.counters.len() as u32;
+        self.out.counters.push((ranges, sign));
+        Mem::absolute(COUNTERS.start + u64::from(number) * 8)
+    }
+}
