@@ -170,6 +170,10 @@ pub enum Error {
     BadRange(Range<Address>),
     #[error("guest memory at {0} is not mapped")]
     NotMapped(Address),
+    #[error("this processor lacks {features}, without which the machine cannot run")]
+    HostLacks { features: String },
+    #[error("cannot execute `{instruction}` at {address}")]
+    Unsupported { instruction: String, address: Address },
 }
 
 /// One guest address space.
@@ -191,6 +195,11 @@ pub struct Space {
 }
 
 impl Space {
+    /// Tells the address spaces of the process apart; never used again.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// An address space with nothing in it.
     pub(crate) fn new() -> Space {
         static NEXT: AtomicU64 = AtomicU64::new(0);

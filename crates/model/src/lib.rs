@@ -7,6 +7,12 @@ use std::ops::{Add, Range, Sub};
 
 use serde::{Deserialize, Serialize};
 
+mod recording;
+mod registers;
+
+pub use recording::*;
+pub use registers::*;
+
 /// Bytes in a page of guest memory.
 pub const PAGE_SIZE: u64 = 4096;
 

@@ -1,1 +1,44 @@
-//! placeholder
+//! Reads the recordings of rr: header, events, memory contents, mappings, task events.
+//!
+//! A recording is a directory. [`Trace::open`] checks it and gives one reader for each of its
+//! four streams; all of them go forward once and can resume at a remembered [`Position`].
+//!
+//! ```text
+//! trace.frames()   Frame      what happened next, to which task, with which registers
+//! trace.data()     bytes      the payload of every Frame's `writes`, in order, no markers
+//! trace.mmaps()    MMap       mappings, each belonging to a frame
+//! trace.tasks()    TaskEvent  clone, exec, exit, each belonging to a frame
+//! ```
+//!
+//! Refused here: knowing what an event means (that is `replay`), writing recordings, reading rr
+//! before 5.4 or recordings of other processors than x86.
+//!
+//! Costs: memory is bounded whatever the recording's size: a decompression window (at most
+//! 16 MiB) and a buffer for each stream, and the record at hand. Every length in a file is
+//! doubted: a damaged or hostile recording gives an [`Error`] with file and offset.
+//!
+//! Start reading at [`Trace`], then `frame.rs`; the encoding is in `stream/`.
+
+mod decode;
+mod error;
+mod frame;
+mod header;
+mod mapping;
+mod registers;
+mod stream;
+mod task;
+#[cfg(test)]
+mod testing;
+mod trace;
+#[allow(warnings, clippy::all, clippy::iter_over_hash_type, missing_debug_implementations)]
+#[rustfmt::skip]
+mod trace_capnp;
+
+pub use error::Error;
+pub use frame::*;
+pub use header::*;
+pub use mapping::*;
+pub use registers::*;
+pub use stream::{BlockTable, DataStream, Frames, MMaps, Piece, Records, StreamPosition, Tasks};
+pub use task::*;
+pub use trace::{Position, StreamName, Trace};

@@ -91,11 +91,12 @@ impl Space {
 
     /// Reads bytes to execute; returns how many there are before the first page that is not
     /// executable.
-    pub(crate) fn fetch<const N: usize>(&self, address: Address, bytes: &mut [u8; N]) -> usize {
+    pub(crate) fn fetch(&self, address: Address, bytes: &mut [u8]) -> usize {
+        let wanted = bytes.len();
         let mut done = 0;
-        while done < N {
+        while done < wanted {
             let at = address + done as u64;
-            let Ok((mapping, length)) = self.piece(at, N - done) else { break };
+            let Ok((mapping, length)) = self.piece(at, wanted - done) else { break };
             if !mapping.protection.execute
                 || self.read_piece(mapping, at, &mut bytes[done..done + length]).is_err()
             {

@@ -59,6 +59,13 @@ impl Tables {
         }
     }
 
+    /// The displacement that translated code uses for an address; none for a non-canonical one.
+    pub fn displacement(&self, address: u64) -> Option<u64> {
+        let unit = address >> UNIT_SHIFT;
+        // SAFETY: as in `set`.
+        (unit < UNITS as u64).then(|| unsafe { *((DISPLACEMENT + unit * 8) as *const u64) })
+    }
+
     #[cfg(test)]
     pub fn get(&self, unit: u64) -> (u64, u64) {
         assert!(unit < UNITS as u64);

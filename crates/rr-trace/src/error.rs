@@ -1,0 +1,45 @@
+//! What can be wrong with a recording.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Why a recording cannot be read. Offsets of streams count decompressed bytes unless said
+/// otherwise in the reason.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{}: {source}", file.display())]
+    Io { file: PathBuf, source: io::Error },
+    #[error(
+        "{} is not a recording: it has no file `version` (give the directory that rr wrote)",
+        directory.display()
+    )]
+    NotATrace { directory: PathBuf },
+    #[error(
+        "{} is incomplete: rr is still recording into it, or was killed before it could finish; \
+         let the recording end, or record again",
+        directory.display()
+    )]
+    Incomplete { directory: PathBuf },
+    #[error(
+        "{}: trace version {found}; only version {} (rr 5.4 and later) can be read: record again \
+         with a current rr",
+        file.display(),
+        crate::TRACE_VERSION
+    )]
+    WrongVersion { file: PathBuf, found: u64 },
+    /// The recording says itself that this reader is too old, or is of another processor.
+    #[error("{}: {field} is {found}; supported: {supported}", file.display())]
+    Unsupported { file: PathBuf, field: &'static str, found: i64, supported: &'static str },
+    #[error("{}: corrupt at offset {offset}: {reason}", file.display())]
+    Corrupt { file: PathBuf, offset: u64, reason: String },
+    #[error("{}: truncated at offset {offset}: {reason}", file.display())]
+    Truncated { file: PathBuf, offset: u64, reason: String },
+    /// A legitimate recording would hardly need as much; a hostile one might.
+    #[error("{}: at offset {offset}: {what} of {size} exceeds the limit {limit}", file.display())]
+    TooLarge { file: PathBuf, offset: u64, what: &'static str, size: u64, limit: u64 },
+    #[error(
+        "the backing file name {name:?} of the mapping at {start} is not a plain file name; \
+         the recording is damaged or hostile"
+    )]
+    BackingName { name: String, start: model::Address },
+}
