@@ -20,7 +20,8 @@ const BATCH: u64 = 32;
 const SLOT: u64 = 2 * 4096;
 /// More instructions than any snippet executes.
 const ENOUGH: u64 = 100;
-const REPORTS_MAX: usize = 60;
+const REPORTS_EACH: u32 = 2;
+const REPORTS_MAX: u32 = 30;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -56,6 +57,27 @@ fn modes() -> Vec<Mode> {
     ]
 }
 
+/// How one mode differed from the hardware.
+struct Failure {
+    lines: Vec<String>,
+    /// Where the machine stopped.
+    at: Address,
+    unsupported: bool,
+}
+
+/// What most likely fails, to group reports by.
+fn cause(generated: &Generated, outcome: &Outcome, failure: &Failure) -> String {
+    let at = |rip: Address| generated.instructions.iter().find(|one| one.ip() == rip.0);
+    if failure.unsupported {
+        return at(failure.at).map_or("unsupported".into(), |one| format!("unsupported {:?}", one.mnemonic()));
+    }
+    match (&generated.instructions[..], at(outcome.cpu.rip)) {
+        ([one], _) => format!("{:?}", one.code()),
+        (_, Some(one)) => format!("at {:?}", one.code()),
+        _ => "several".to_string(),
+    }
+}
+
 /// Counts for the report at the end.
 #[derive(Default)]
 struct Tally {
@@ -63,7 +85,6 @@ struct Tally {
     forms: BTreeMap<String, std::collections::BTreeSet<u16>>,
     endings: BTreeMap<String, u32>,
     failures: BTreeMap<String, u32>,
-    reports: Vec<String>,
 }
 
 struct Bench<'m> {
@@ -135,38 +156,50 @@ impl Bench<'_> {
         }
         set_guest_memory(&mut self.space, &self.memory)?;
         self.space.write(Address(CODE_AREA.start), &code)?;
+        let mut failures: BTreeMap<usize, Vec<(Mode, Failure)>> = BTreeMap::new();
         for mode in modes() {
             if let Mode::Free(observers) = mode {
                 self.machine.set_observers(observers).expect("observers");
             }
             for (index, (generated, outcome)) in batch.iter().zip(&expected).enumerate() {
-                if is_comparable(outcome) {
-                    self.check(mode, number + index as u64, generated, outcome)?;
+                if is_comparable(outcome)
+                    && let Some(failure) = self.check(mode, generated, outcome)?
+                {
+                    failures.entry(index).or_default().push((mode, failure));
                 }
             }
+        }
+        for (index, failures) in failures {
+            self.tally.report(number + index as u64, &batch[index], &expected[index], &failures);
         }
         Ok(())
     }
 
-    fn check(&mut self, mode: Mode, number: u64, generated: &Generated, outcome: &Outcome) -> Result<()> {
+    fn check(
+        &mut self,
+        mode: Mode,
+        generated: &Generated,
+        outcome: &Outcome,
+    ) -> Result<Option<Failure>> {
         let mut cpu = generated.snippet.cpu.clone();
         let exit = match mode {
             Mode::Free(_) => {
                 let limits = Limits { instructions: Some(ENOUGH), ticks: None };
-                self.machine.run(&mut self.space, &mut cpu, limits)?
+                self.machine.run(&mut self.space, &mut cpu, limits)
             }
-            Mode::Steps => self.steps(&mut cpu)?,
+            Mode::Steps => self.steps(&mut cpu),
         };
-        let mut lines = exit_differences(&exit, outcome);
+        let mut lines = match &exit {
+            Ok(exit) => exit_differences(exit, outcome),
+            Err(error) => vec![format!("error: {error}")],
+        };
         lines.extend(differences(&outcome.cpu, &cpu, Extent::WithVector));
         lines.extend(self.memory_differences(generated, outcome)?);
-        if !lines.is_empty() {
-            self.tally.report(mode, number, generated, outcome, &lines);
-        }
-        Ok(())
+        let unsupported = exit.is_err();
+        Ok((!lines.is_empty()).then_some(Failure { lines, at: cpu.rip, unsupported }))
     }
 
-    fn steps(&mut self, cpu: &mut Cpu) -> Result<Exit> {
+    fn steps(&mut self, cpu: &mut Cpu) -> Result<Exit, machine::Error> {
         for _ in 0..ENOUGH {
             match self.machine.step(&mut self.space, cpu, None)? {
                 Exit::InstructionLimit => {}
@@ -265,20 +298,23 @@ impl Tally {
         }
     }
 
-    fn report(&mut self, mode: Mode, number: u64, generated: &Generated, outcome: &Outcome, lines: &[String]) {
-        let codes: Vec<Code> = generated.instructions.iter().map(Instruction::code).collect();
-        let key = match &codes[..] {
-            [one] => format!("{one:?}"),
-            _ => "several".to_string(),
-        };
-        let count = self.failures.entry(key).or_default();
+    fn report(
+        &mut self,
+        number: u64,
+        generated: &Generated,
+        outcome: &Outcome,
+        failures: &[(Mode, Failure)],
+    ) {
+        let (mode, first) = &failures[0];
+        let key = cause(generated, outcome, first);
+        let count = self.failures.entry(key.clone()).or_default();
         *count += 1;
-        if *count > 3 && codes.len() == 1 || self.reports.len() >= REPORTS_MAX {
+        if *count > REPORTS_EACH && key != "several" || *count > REPORTS_MAX {
             return;
         }
         let snippet = &generated.snippet;
-        let mut text = format!("snippet {number} in {mode:?}:\n");
-        text.push_str(&disassemble(&snippet.code, snippet.cpu.rip, codes.len() + 1));
+        let mut text = format!("{key}: snippet {number} in {} modes, first {mode:?}:\n", failures.len());
+        text.push_str(&disassemble(&snippet.code, snippet.cpu.rip, generated.instructions.len() + 1));
         text.push_str(&format!(
             "  start {:x?} rflags {:#x} fs {:#x} gs {:#x}\n",
             snippet.cpu.general, snippet.cpu.rflags, snippet.cpu.fs_base, snippet.cpu.gs_base
@@ -287,11 +323,10 @@ impl Tally {
         if let Ending::Signal(_, _, address) = outcome.ending {
             text.push_str(&format!(" (area {})", area_of(address)));
         }
-        for line in lines.iter().take(12) {
+        for line in first.lines.iter().take(12) {
             text.push_str(&format!("\n  {line}"));
         }
         println!("{text}\n");
-        self.reports.push(text);
     }
 
     fn print(&self) {

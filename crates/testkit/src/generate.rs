@@ -133,6 +133,11 @@ impl Generator {
         if instruction.code() == Code::INVALID || !is_tested(&instruction) {
             return None;
         }
+        // The processors of the two makers differ in near branches with this prefix.
+        let sized = bytes[..instruction.len()].contains(&0x66);
+        if sized && instruction.flow_control() != FlowControl::Next {
+            return None;
+        }
         bytes.truncate(instruction.len());
         Some((bytes, instruction))
     }
@@ -288,10 +293,9 @@ pub fn is_tested(instruction: &Instruction) -> bool {
     let segment = instruction.op0_kind() == OpKind::Register
         && instruction.op0_register().is_segment_register()
         && matches!(instruction.mnemonic(), Mov | Pop);
-    // The processors of the two makers differ in near branches with operand size prefix.
     let short_branch = matches!(instruction.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32)
         || matches!(instruction.code(), Code::Retnw | Code::Retnw_imm16 | Code::Call_rm16 | Code::Jmp_rm16);
-    !(far || kernel || segment || short_branch)
+    !(far || instruction.is_privileged() || kernel || segment || short_branch)
 }
 
 fn is_supervisor(instruction: &Instruction) -> bool {
