@@ -1,1 +1,49 @@
-fn main() {}
+//! The project's chores, instead of scripts: `cargo xtask check`, `tidy`, `bench machine`.
+
+mod bench;
+mod check;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Chores of the pernosco workspace")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// All that continuous integration runs: format, lints, tidy, tests, documentation.
+    Check,
+    /// The rules of the style guide that a program can check.
+    Tidy,
+    /// Measurements; without a floor that fails, so that they can be read.
+    #[command(subcommand)]
+    Bench(Bench),
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// The machine against native execution, Valgrind and QEMU.
+    Machine(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().chore {
+        Chore::Check => check::run(),
+        Chore::Tidy => tidy::run(),
+        Chore::Bench(Bench::Machine(options)) => bench::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,10 +1,28 @@
 //! Instructions that the engine carries out itself: state images, implicit pointers, gathers,
 //! anything whose native execution would see or change what belongs to the host.
 
-use iced_x86::Instruction;
+mod access;
+mod bits;
+mod branch;
+mod components;
+mod gather;
+mod host;
+mod masked;
+mod refused;
+mod registers;
+mod segments;
+mod stack;
+mod strings;
+#[cfg(test)]
+mod tests;
+mod x87;
+mod xsave;
+
+use iced_x86::{Instruction, Mnemonic};
 use model::Address;
 
 use crate::{Cpu, Error, Fault, Space};
+use access::Stop;
 
 /// What became of an emulated instruction.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +44,70 @@ pub fn emulate(
     instruction: &Instruction,
     iterations: Option<u64>,
 ) -> Result<Outcome, Error> {
-    let _ = (space, cpu, instruction, iterations, Address(0));
-    Ok(Outcome::Unsupported)
+    let outcome = if instruction.is_string_instruction() && !is_port_string(instruction) {
+        strings::run(space, cpu, instruction, iterations)
+    } else if is_transfer(instruction) {
+        branch::transfer(space, cpu, instruction).map(|()| Outcome::Done)
+    } else {
+        straight(space, cpu, instruction).map(|()| {
+            cpu.rip = Address(instruction.next_ip());
+            Outcome::Done
+        })
+    };
+    match outcome {
+        Ok(outcome) => Ok(outcome),
+        Err(Stop::Fault(fault)) => Ok(Outcome::Fault(fault)),
+        Err(Stop::Unsupported) => Ok(Outcome::Unsupported),
+        Err(Stop::Failed(error)) => Err(error),
+    }
+}
+
+fn is_port_string(instruction: &Instruction) -> bool {
+    use Mnemonic as M;
+    matches!(
+        instruction.mnemonic(),
+        M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd
+    )
+}
+
+fn is_transfer(instruction: &Instruction) -> bool {
+    matches!(instruction.mnemonic(), Mnemonic::Call | Mnemonic::Jmp | Mnemonic::Ret)
+}
+
+/// Instructions behind which execution goes on with the next one.
+fn straight(space: &mut Space, cpu: &mut Cpu, instruction: &Instruction) -> Result<(), Stop> {
+    use Mnemonic as M;
+    match instruction.mnemonic() {
+        M::Xsave | M::Xsave64 | M::Xsavec | M::Xsavec64 | M::Xsaveopt | M::Xsaveopt64 => {
+            xsave::save(space, cpu, instruction)
+        }
+        M::Xrstor | M::Xrstor64 => xsave::restore(space, cpu, instruction),
+        M::Fxsave | M::Fxsave64 => xsave::save_legacy(space, cpu, instruction),
+        M::Fxrstor | M::Fxrstor64 => xsave::restore_legacy_image(space, cpu, instruction),
+        M::Fnstenv | M::Fstenv | M::Fnsave | M::Fsave => {
+            x87::store_environment(space, cpu, instruction)
+        }
+        M::Push => stack::push(space, cpu, instruction),
+        M::Pop => stack::pop(space, cpu, instruction),
+        M::Pushf | M::Pushfq => stack::push_flags(space, cpu, instruction),
+        M::Popf | M::Popfq => stack::pop_flags(space, cpu, instruction),
+        M::Enter => stack::enter(space, cpu, instruction),
+        M::Leave => stack::leave(space, cpu, instruction),
+        M::Mov if has_segment_operand(instruction) => segments::mov(space, cpu, instruction),
+        M::Rdfsbase | M::Rdgsbase | M::Wrfsbase | M::Wrgsbase => segments::base(cpu, instruction),
+        M::Xlatb => masked::translate_byte(space, cpu, instruction),
+        M::Maskmovq | M::Maskmovdqu | M::Vmaskmovdqu => {
+            masked::store_masked(space, cpu, instruction)
+        }
+        M::Movdir64b => masked::move_line(space, cpu, instruction),
+        M::Clzero => masked::zero_line(space, cpu, instruction),
+        M::Bt | M::Bts | M::Btr | M::Btc => bits::test(space, cpu, instruction),
+        M::Xtest | M::Xend | M::Xabort => refused::transaction(cpu, instruction),
+        _ if instruction.is_vsib() => gather::run(space, cpu, instruction),
+        _ => Err(refused::refuse(cpu, instruction)),
+    }
+}
+
+fn has_segment_operand(instruction: &Instruction) -> bool {
+    (0..2).any(|number| instruction.op_register(number).is_segment_register())
 }

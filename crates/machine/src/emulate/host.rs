@@ -1,0 +1,83 @@
+//! What the processor underneath says about state images. The guest's processor is taken to be
+//! the same; a recording from another one would have to bring its own answers here.
+#![allow(unsafe_code, reason = "xgetbv and fxsave have no safe form")]
+
+use std::arch::x86_64::{__cpuid_count, _fxsave, _xgetbv};
+use std::sync::OnceLock;
+
+use crate::XSAVE_BYTES;
+
+/// Where an extended state component (2 and up) lies in a standard image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Component {
+    pub offset: usize,
+    pub size: usize,
+    /// Begins at a multiple of 64 in the compacted format (CPUID leaf 0xD, ECX bit 1).
+    pub aligned: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Host {
+    pub xcr0: u64,
+    pub mxcsr_mask: u32,
+    components: [Option<Component>; 63],
+}
+
+impl Host {
+    /// Components that fit into our images; others (AMX tiles) have no entry.
+    pub fn component(&self, number: u32) -> Option<Component> {
+        self.components.get(number as usize).copied().flatten()
+    }
+
+    /// Whether every component of the set can be handled.
+    pub fn knows(&self, components: u64) -> bool {
+        (2..63).all(|n| components >> n & 1 == 0 || self.component(n).is_some())
+    }
+}
+
+pub fn host() -> &'static Host {
+    static HOST: OnceLock<Host> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let xcr0 = xcr0();
+        let mut components = [None; 63];
+        for number in (2..63).filter(|n| xcr0 >> n & 1 != 0) {
+            let leaf = __cpuid_count(0xd, number);
+            let (offset, size) = (leaf.ebx as usize, leaf.eax as usize);
+            if offset + size <= XSAVE_BYTES {
+                let aligned = leaf.ecx & 2 != 0;
+                components[number as usize] = Some(Component { offset, size, aligned });
+            }
+        }
+        Host { xcr0, mxcsr_mask: mxcsr_mask(), components }
+    })
+}
+
+fn xcr0() -> u64 {
+    // CPUID leaf 1, ECX bit 27: the operating system has enabled xgetbv.
+    if __cpuid_count(1, 0).ecx >> 27 & 1 == 0 {
+        return 3;
+    }
+    #[target_feature(enable = "xsave")]
+    unsafe fn read() -> u64 {
+        // SAFETY: the caller has seen the xsave feature; register 0 always exists.
+        unsafe { _xgetbv(0) }
+    }
+    // SAFETY: OSXSAVE was seen above.
+    unsafe { read() }
+}
+
+fn mxcsr_mask() -> u32 {
+    #[repr(align(16))]
+    struct Image([u8; 512]);
+    let mut image = Image([0; 512]);
+    #[target_feature(enable = "fxsr")]
+    unsafe fn save(image: *mut u8) {
+        // SAFETY: the caller passes 512 writable bytes aligned to 16.
+        unsafe { _fxsave(image) }
+    }
+    // SAFETY: every 64-bit processor has fxsave; the image has the size and alignment needed.
+    unsafe { save(image.0.as_mut_ptr()) };
+    let mask = u32::from_le_bytes([image.0[28], image.0[29], image.0[30], image.0[31]]);
+    // SDM vol. 1, 11.6.6: zero stands for the default mask.
+    if mask == 0 { 0xffbf } else { mask }
+}

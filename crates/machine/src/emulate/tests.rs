@@ -1,0 +1,228 @@
+//! Each emulated instruction against the processor: same state, same memory, same faults.
+
+mod flow;
+mod images;
+mod misc;
+mod native;
+mod strings;
+mod vectors;
+
+use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, Instruction};
+use model::{Address, PAGE_SIZE};
+
+use self::native::{Native, Region};
+use super::components::{mask, mxcsr, vector, x87};
+use super::{Outcome, emulate};
+use crate::{Backing, Cpu, Fault, Protection, Space};
+
+pub const CODE: u64 = 0x2100_0000;
+/// Four pages to write, one to read, one that is not mapped, in this order.
+pub const DATA: u64 = 0x2200_0000;
+pub const READ_ONLY: u64 = DATA + 4 * PAGE_SIZE;
+pub const UNMAPPED: u64 = DATA + 5 * PAGE_SIZE;
+/// Two pages to write between pages that are not mapped.
+pub const ISLAND: u64 = DATA + 8 * PAGE_SIZE;
+/// May not be touched.
+pub const CLOSED: u64 = DATA + 12 * PAGE_SIZE;
+/// Four pages to write.
+pub const STACK: u64 = 0x2300_0000;
+
+const NONE: Protection = Protection { read: false, write: false, execute: false };
+const R: Protection = Protection { read: true, ..NONE };
+const RW: Protection = Protection { write: true, ..R };
+const RX: Protection = Protection { execute: true, ..R };
+
+const REGIONS: [Region; 6] = [
+    Region { start: CODE, length: 2 * PAGE_SIZE, protection: RX },
+    Region { start: DATA, length: 4 * PAGE_SIZE, protection: RW },
+    Region { start: READ_ONLY, length: PAGE_SIZE, protection: R },
+    Region { start: ISLAND, length: 2 * PAGE_SIZE, protection: RW },
+    Region { start: CLOSED, length: PAGE_SIZE, protection: NONE },
+    Region { start: STACK, length: 4 * PAGE_SIZE, protection: RW },
+];
+
+/// The same memory twice: in a child process, and as a guest's.
+#[derive(Debug)]
+pub struct Bench {
+    native: Native,
+    pub space: Space,
+    random: Random,
+    /// Flags that are not compared.
+    pub undefined_flags: u64,
+    /// Where the hardware's memory is taken over instead of being compared.
+    pub undefined_memory: Vec<(u64, u64)>,
+}
+
+impl Bench {
+    pub fn new(seed: u64) -> Bench {
+        let native = Native::start(&REGIONS);
+        let mut space = Space::new();
+        let mut random = Random(seed);
+        for region in &REGIONS {
+            let range = Address(region.start).range(region.length);
+            space.map(range, region.protection, Backing::Zero).unwrap();
+        }
+        for region in &REGIONS {
+            let bytes = if region.start == CODE {
+                vec![0xcc; region.length as usize]
+            } else {
+                random.bytes(region.length as usize)
+            };
+            native.write(region.start, &bytes);
+            space.write(Address(region.start), &bytes).unwrap();
+        }
+        Bench { native, space, random, undefined_flags: 0, undefined_memory: Vec::new() }
+    }
+
+    pub fn random(&mut self) -> &mut Random {
+        &mut self.random
+    }
+
+    pub fn write(&mut self, address: u64, bytes: &[u8]) {
+        self.native.write(address, bytes);
+        self.space.write(Address(address), bytes).unwrap();
+    }
+
+    /// A state about to execute at [`CODE`], with random registers and a stack.
+    pub fn cpu(&mut self) -> Cpu {
+        let mut cpu = Cpu { rip: Address(CODE), ..Cpu::default() };
+        for register in &mut cpu.general {
+            *register = self.random.next();
+        }
+        cpu.general[4] = STACK + 2 * PAGE_SIZE + 8 * self.random.below(16);
+        cpu.rflags = 0x202 | self.random.next() & super::registers::ARITHMETIC;
+        cpu.fs_base = DATA + PAGE_SIZE;
+        cpu.gs_base = DATA + 2 * PAGE_SIZE;
+        for number in 0..32 {
+            let bytes = self.random.bytes(64).try_into().unwrap();
+            super::components::set_vector(&mut cpu.vector, number, &bytes);
+        }
+        for number in 0..8 {
+            let bits = self.random.next();
+            super::components::set_mask(&mut cpu.vector, number, bits);
+        }
+        cpu
+    }
+
+    /// Executes `code` on both sides; the processor's state and fault are the answer.
+    #[track_caller]
+    pub fn check(&mut self, code: &[u8], cpu: &Cpu) -> (Cpu, Option<Fault>) {
+        let mut line = code.to_vec();
+        line.resize(32, 0xcc);
+        self.write(cpu.rip.0, &line);
+        let instruction = decode(code, cpu.rip.0);
+        let cpu = &Cpu { rflags: self.native.possible_flags(cpu.rflags), ..cpu.clone() };
+        let (expected, expected_fault) = self.native.run(cpu);
+        let mut actual = cpu.clone();
+        let outcome = emulate(&mut self.space, &mut actual, &instruction, None).unwrap();
+        let what = describe(&instruction, cpu);
+        let fault = match outcome {
+            Outcome::Done => None,
+            Outcome::Fault(fault) => Some(fault),
+            other => panic!("{what}: {other:?}"),
+        };
+        assert_eq!(fault, expected_fault, "{what}");
+        let differences = self.differences(&expected, &actual);
+        assert!(differences.is_empty(), "{what}\nprocessor, engine:\n{differences}");
+        self.compare_memory(&what);
+        (expected, expected_fault)
+    }
+
+    fn differences(&self, expected: &Cpu, actual: &Cpu) -> String {
+        let mut lines = String::new();
+        let mut compare = |name: &str, left: String, right: String| {
+            if left != right {
+                lines += &format!("{name}: {left}\n{name}: {right}\n");
+            }
+        };
+        for (n, name) in model::GENERAL_NAMES.iter().enumerate() {
+            compare(name, hex(expected.general[n]), hex(actual.general[n]));
+        }
+        compare("rip", hex(expected.rip.0), hex(actual.rip.0));
+        let flags = !(self.undefined_flags | super::registers::RESUME);
+        compare("rflags", hex(expected.rflags & flags), hex(actual.rflags & flags));
+        compare("fs_base", hex(expected.fs_base), hex(actual.fs_base));
+        compare("gs_base", hex(expected.gs_base), hex(actual.gs_base));
+        let (left, right) = (&expected.vector, &actual.vector);
+        for n in 0..32 {
+            let name = format!("vector {n}");
+            compare(&name, format!("{:x?}", vector(left, n)), format!("{:x?}", vector(right, n)));
+        }
+        for n in 0..8 {
+            compare(&format!("k{n}"), hex(mask(left, n)), hex(mask(right, n)));
+        }
+        compare("x87", format!("{:x?}", x87(left)), format!("{:x?}", x87(right)));
+        compare("mxcsr", hex(mxcsr(left).into()), hex(mxcsr(right).into()));
+        lines
+    }
+
+    #[track_caller]
+    fn compare_memory(&mut self, what: &str) {
+        for (start, length) in std::mem::take(&mut self.undefined_memory) {
+            let bytes = self.native.read(start..start + length);
+            self.space.write(Address(start), &bytes).unwrap();
+        }
+        for region in REGIONS.iter().filter(|region| region.protection.write) {
+            let expected = self.native.read(region.start..region.start + region.length);
+            let mut actual = vec![0; region.length as usize];
+            self.space.read(Address(region.start), &mut actual).unwrap();
+            if let Some(at) = (0..actual.len()).find(|at| actual[*at] != expected[*at]) {
+                let part = at..(at + 32).min(actual.len());
+                panic!(
+                    "{what}\nmemory at {:#x}: processor {:x?}\nengine {:x?}",
+                    region.start + at as u64,
+                    &expected[part.clone()],
+                    &actual[part]
+                );
+            }
+        }
+    }
+}
+
+pub fn decode(code: &[u8], address: u64) -> Instruction {
+    Decoder::with_ip(64, code, address, DecoderOptions::NONE).decode()
+}
+
+/// The bytes of an instruction made by iced's constructors.
+pub fn encode(instruction: &Instruction) -> Vec<u8> {
+    let mut encoder = iced_x86::Encoder::new(64);
+    encoder.encode(instruction, CODE).unwrap();
+    encoder.take_buffer()
+}
+
+fn hex(value: u64) -> String {
+    format!("{value:#x}")
+}
+
+fn describe(instruction: &Instruction, cpu: &Cpu) -> String {
+    let mut text = String::new();
+    GasFormatter::new().format(instruction, &mut text);
+    let registers = cpu.general.map(|value| format!("{value:x}")).join(" ");
+    format!("{text} ({:?}) from {registers} flags {:#x}", instruction.code(), cpu.rflags)
+}
+
+/// Splitmix64.
+#[derive(Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}

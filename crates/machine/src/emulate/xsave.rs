@@ -1,0 +1,197 @@
+//! xsave, xsavec, xsaveopt, xrstor, fxsave, fxrstor (SDM vol. 1, 10.5 and 13.7 to 13.11).
+//!
+//! What they store is a function of the register values: a component counts as in use when its
+//! value is not the initial one, and FOP, FIP and FDP are stored as zero.
+
+use iced_x86::{Instruction, Mnemonic};
+use model::gpr;
+
+use super::access::{Place, Stop, check, little_endian, load, operand, protection_fault, store};
+use super::components::{self, AVX, MXCSR, MXCSR_INITIAL, SSE, X87, XMM, XMM_END};
+use super::host::host;
+use crate::memory::AccessKind;
+use crate::{Cpu, Space, VectorState};
+
+const HEADER: u64 = 512;
+const HEADER_END: u64 = 576;
+const COMPACTED: u64 = 1 << 63;
+const LEGACY: u64 = 3;
+
+/// Bytes to store, and where in the image.
+type Piece = (u64, Vec<u8>);
+
+pub fn save(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(), Stop> {
+    use Mnemonic as M;
+    let place = aligned(operand(cpu, instruction, 0, 0), 64)?;
+    let requested = requested(cpu)?;
+    let compacted = matches!(instruction.mnemonic(), M::Xsavec | M::Xsavec64);
+    let plain = matches!(instruction.mnemonic(), M::Xsave | M::Xsave64);
+    let mut in_use = components::in_use(&cpu.vector);
+    if compacted && components::mxcsr(&cpu.vector) != MXCSR_INITIAL {
+        in_use |= 1 << SSE;
+    }
+    let saved = if plain { requested } else { requested & in_use };
+    let with_mxcsr = if compacted { saved >> SSE & 1 != 0 } else { requested & 6 != 0 };
+
+    let mut pieces = legacy_pieces(&cpu.vector, saved, with_mxcsr);
+    let bits = if compacted {
+        pieces.push((HEADER + 8, (requested | COMPACTED).to_le_bytes().to_vec()));
+        saved
+    } else {
+        check(space, place, HEADER_END, AccessKind::Write)?;
+        let mut old = [0; 8];
+        load(space, place.offset(HEADER), &mut old)?;
+        u64::from_le_bytes(old) & !requested | in_use & requested
+    };
+    pieces.push((HEADER, bits.to_le_bytes().to_vec()));
+    let format = if compacted { requested | COMPACTED } else { 0 };
+    for (number, offset, size) in extended(format, saved) {
+        let bytes = components::component_bytes(&cpu.vector, number);
+        pieces.push((offset, bytes.map_or_else(|| vec![0; size as usize], <[u8]>::to_vec)));
+    }
+    check(space, place, HEADER_END, AccessKind::Write)?;
+    store_pieces(space, place, &pieces)
+}
+
+pub fn restore(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -> Result<(), Stop> {
+    let place = aligned(operand(cpu, instruction, 0, 0), 64)?;
+    let requested = requested(cpu)?;
+    let mut image = vec![0; HEADER_END as usize];
+    load(space, place, &mut image)?;
+    let word = |at: u64| little_endian(&image[at as usize..at as usize + 8]);
+    let (bits, format) = (word(HEADER), word(HEADER + 8));
+    let reserved = image[HEADER as usize + 16..].iter().any(|byte| *byte != 0);
+    check_header(bits, format, reserved)?;
+
+    let mut state = cpu.vector.clone();
+    let loaded = requested & bits;
+    let compacted = format & COMPACTED != 0;
+    if compacted && requested >> SSE & 1 != 0 && bits >> SSE & 1 == 0 {
+        components::set_mxcsr(&mut state, MXCSR_INITIAL);
+    } else if if compacted { requested >> SSE & 1 != 0 } else { requested & 6 != 0 } {
+        components::set_mxcsr(&mut state, checked_mxcsr(&image)?);
+    }
+    restore_legacy(&mut state, &image, requested & LEGACY, loaded);
+    for number in (AVX..63).filter(|n| requested >> n & 1 != 0) {
+        components::clear(&mut state, number);
+    }
+    for (number, offset, size) in extended(format, loaded) {
+        let mut bytes = vec![0; size as usize];
+        load(space, place.offset(offset), &mut bytes)?;
+        components::component_bytes_mut(&mut state, number).copy_from_slice(&bytes);
+    }
+    cpu.vector = state;
+    Ok(())
+}
+
+pub fn save_legacy(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(), Stop> {
+    let place = aligned(operand(cpu, instruction, 0, 0), 16)?;
+    check(space, place, HEADER, AccessKind::Write)?;
+    store_pieces(space, place, &legacy_pieces(&cpu.vector, LEGACY, true))
+}
+
+pub fn restore_legacy_image(
+    space: &Space,
+    cpu: &mut Cpu,
+    instruction: &Instruction,
+) -> Result<(), Stop> {
+    let place = aligned(operand(cpu, instruction, 0, 0), 16)?;
+    let mut image = vec![0; HEADER as usize];
+    load(space, place, &mut image)?;
+    let mxcsr = checked_mxcsr(&image)?;
+    components::set_mxcsr(&mut cpu.vector, mxcsr);
+    restore_legacy(&mut cpu.vector, &image, LEGACY, LEGACY);
+    Ok(())
+}
+
+/// The components that the instruction asks for and the processor has enabled.
+fn requested(cpu: &Cpu) -> Result<u64, Stop> {
+    let low = |register: usize| cpu.general[register] & 0xffff_ffff;
+    let requested = (low(gpr::RDX) << 32 | low(gpr::RAX)) & host().xcr0;
+    if host().knows(requested) { Ok(requested) } else { Err(Stop::Unsupported) }
+}
+
+fn aligned(place: Place, alignment: u64) -> Result<Place, Stop> {
+    if place.address.is_multiple_of(alignment) { Ok(place) } else { Err(protection_fault()) }
+}
+
+/// The #GP conditions of SDM vol. 1, 13.8, on the header.
+fn check_header(bits: u64, format: u64, reserved: bool) -> Result<(), Stop> {
+    let bad = if format & COMPACTED == 0 {
+        format != 0 || reserved || bits & !host().xcr0 != 0
+    } else {
+        reserved || format & !COMPACTED & !host().xcr0 != 0 || bits & !format != 0
+    };
+    if bad { Err(protection_fault()) } else { Ok(()) }
+}
+
+fn checked_mxcsr(image: &[u8]) -> Result<u32, Stop> {
+    let mxcsr = little_endian(&image[MXCSR..MXCSR + 4]) as u32;
+    if mxcsr & !host().mxcsr_mask != 0 { Err(protection_fault()) } else { Ok(mxcsr) }
+}
+
+fn legacy_pieces(state: &VectorState, saved: u64, with_mxcsr: bool) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    if saved >> X87 & 1 != 0 {
+        let x87 = components::x87(state);
+        pieces.push((0, x87.header().to_vec()));
+        pieces.push((32, x87.slots().to_vec()));
+    }
+    if with_mxcsr {
+        let word = |value: u32| value.to_le_bytes();
+        let bytes = [word(components::mxcsr(state)), word(host().mxcsr_mask)].concat();
+        pieces.push((MXCSR as u64, bytes));
+    }
+    if saved >> SSE & 1 != 0 {
+        let bytes = components::component_bytes(state, SSE);
+        pieces.push((XMM as u64, bytes.map_or_else(|| vec![0; XMM_END - XMM], <[u8]>::to_vec)));
+    }
+    pieces
+}
+
+fn restore_legacy(state: &mut VectorState, image: &[u8], requested: u64, loaded: u64) {
+    if loaded >> X87 & 1 != 0 {
+        components::set_x87(state, &components::X87::from_image(&image[..XMM]));
+    } else if requested >> X87 & 1 != 0 {
+        components::clear_x87(state);
+    }
+    if loaded >> SSE & 1 != 0 {
+        components::component_bytes_mut(state, SSE).copy_from_slice(&image[XMM..XMM_END]);
+    } else if requested >> SSE & 1 != 0 {
+        components::clear(state, SSE);
+    }
+}
+
+/// Number, offset and size of each of the extended components `wanted`, in an image whose
+/// XCOMP_BV is `format`.
+fn extended(format: u64, wanted: u64) -> Vec<(u32, u64, u64)> {
+    let mut end = HEADER_END;
+    let mut found = Vec::new();
+    for number in AVX..63 {
+        let Some(component) = host().component(number) else { continue };
+        let size = component.size as u64;
+        let offset = if format & COMPACTED == 0 {
+            component.offset as u64
+        } else if format >> number & 1 == 0 {
+            continue;
+        } else {
+            let offset = if component.aligned { end.next_multiple_of(64) } else { end };
+            end = offset + size;
+            offset
+        };
+        if wanted >> number & 1 != 0 {
+            found.push((number, offset, size));
+        }
+    }
+    found
+}
+
+fn store_pieces(space: &mut Space, place: Place, pieces: &[Piece]) -> Result<(), Stop> {
+    for (offset, bytes) in pieces {
+        check(space, place.offset(*offset), bytes.len() as u64, AccessKind::Write)?;
+    }
+    for (offset, bytes) in pieces {
+        store(space, place.offset(*offset), bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! One run of one program: its CPU time, its output, what it says about itself.
+
+use std::fs::File;
+use std::hash::Hasher;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::workloads::Workload;
+
+/// A way to run a program: words before its command line.
+#[derive(Clone, Debug)]
+pub struct Tool {
+    pub name: String,
+    pub prefix: Vec<String>,
+    /// How to install it.
+    pub install: &'static str,
+}
+
+impl Tool {
+    pub fn present(&self) -> bool {
+        self.prefix.first().is_none_or(|program| find_program(program).is_some())
+    }
+}
+
+/// The file of a program, as the shell finds it.
+pub fn find_program(name: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut files = std::env::split_paths(&path).map(|directory| directory.join(name));
+    files.find(|file| file.is_file())
+}
+
+#[derive(Debug)]
+pub struct Run {
+    /// Or why there are no figures.
+    pub result: Result<Figures, String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figures {
+    pub cpu_seconds: f64,
+    /// Counted by the machine; no other tool tells.
+    pub instructions: Option<u64>,
+    /// Length and hash of what was printed.
+    pub output: (u64, u64),
+}
+
+/// Runs `workload` under `tool` on one core.
+pub fn run(workload: &Workload, tool: &Tool, core: usize, limit: Duration) -> Result<Run> {
+    let directory = workload.directory.as_path();
+    let (printed, errors) = (directory.join("stdout"), directory.join("stderr"));
+    let create = |path: &Path| File::create(path).with_context(|| format!("{}", path.display()));
+    let input = match &workload.input {
+        Some(path) => Stdio::from(File::open(path).with_context(|| format!("{}", path.display()))?),
+        None => Stdio::null(),
+    };
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg(core.to_string());
+    command.args(&tool.prefix).arg(&workload.program).args(&workload.arguments);
+    command.current_dir(directory).env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.envs([("LC_ALL", "C"), ("PYTHONHASHSEED", "0"), ("TMPDIR", ".")]);
+    command.stdin(input).stdout(create(&printed)?).stderr(create(&errors)?);
+    let child = command.spawn().context("cannot run taskset (package util-linux)")?;
+    let ended = wait(child.id().cast_signed(), limit)?;
+    let told = std::fs::read(&errors).unwrap_or_default();
+    let told = String::from_utf8_lossy(&told);
+    let Some((status, cpu_seconds)) = ended else {
+        return Ok(Run { result: Err(format!("took more than {} s", limit.as_secs())) });
+    };
+    if !status.success() {
+        let why = told.lines().next_back().unwrap_or("no message");
+        return Ok(Run { result: Err(format!("{status}: {why}")) });
+    }
+    let instructions = told.lines().find_map(|line| {
+        let (number, _) = line.strip_prefix("live-run: ")?.split_once(" instructions")?;
+        number.parse().ok()
+    });
+    let output = length_and_hash(&printed)?;
+    Ok(Run { result: Ok(Figures { cpu_seconds, instructions, output }) })
+}
+
+/// Waits for a child of ours and tells its status and CPU time; kills it after `limit`.
+#[expect(unsafe_code, reason = "the standard library does not tell a child's CPU time")]
+fn wait(child: i32, limit: Duration) -> Result<Option<(ExitStatus, f64)>> {
+    let start = Instant::now();
+    let mut killed = false;
+    loop {
+        let mut status = 0;
+        // SAFETY: `rusage` is plain numbers, for which zeroes are valid.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: both places are live local variables of the types that the kernel writes.
+        let ended = unsafe { libc::wait4(child, &raw mut status, libc::WNOHANG, &raw mut usage) };
+        if ended < 0 {
+            return Err(std::io::Error::last_os_error()).context("wait4");
+        }
+        if ended == child {
+            let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+            let cpu_seconds = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+            return Ok((!killed).then_some((ExitStatus::from_raw(status), cpu_seconds)));
+        }
+        if start.elapsed() > limit && !killed {
+            killed = true;
+            // SAFETY: takes no pointer; the child is ours and has not been waited for.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn length_and_hash(path: &Path) -> Result<(u64, u64)> {
+    let mut file = File::open(path).with_context(|| format!("{}", path.display()))?;
+    let mut hasher = std::hash::DefaultHasher::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut length = 0;
+    loop {
+        let read = file.read(&mut buffer).with_context(|| format!("{}", path.display()))?;
+        if read == 0 {
+            return Ok((length, hasher.finish()));
+        }
+        hasher.write(&buffer[..read]);
+        length += read as u64;
+    }
+}
