@@ -142,7 +142,11 @@ pub fn random_vector(random: &mut crate::Random) -> VectorState {
     if random.chance(4) {
         mxcsr &= !(random.next() as u32 & 0x1f80);
     }
-    let status = (random.next() as u16 & 0x4700) | if random.chance(10) { 0x3f } else { 0 };
+    let mut status = (random.next() as u16 & 0x4700) | if random.chance(10) { 0x3f } else { 0 };
+    if status & !control & 0x3f != 0 {
+        // An unmasked exception is pending.
+        status |= 0x8080;
+    }
     state.0[0..2].copy_from_slice(&control.to_le_bytes());
     state.0[2..4].copy_from_slice(&status.to_le_bytes());
     state.0[4] = random.pick(&[0xff, 0xff, 0, 0xf0, 0x5a]);
