@@ -3,7 +3,7 @@
 
 use std::mem::offset_of;
 
-use iced_x86::{Code, Instruction, OpAccess, OpKind, Register};
+use iced_x86::{Code, Instruction, Mnemonic, OpAccess, OpKind, Register};
 
 use super::classify::{number, used};
 use super::{Cached, Translator, has_memory, is_moffs};
@@ -74,6 +74,10 @@ impl Translator<'_> {
         count: Option<usize>,
     ) {
         let used = used(&mut self.tools.info, &instruction);
+        let operands: Vec<(u32, Register)> = (0..instruction.op_count())
+            .filter(|n| instruction.op_kind(*n) == OpKind::Register)
+            .map(|n| (n, instruction.op_register(n)))
+            .collect();
         let mut free = vec![T, S];
         if memory {
             let mut mem = self.operand(&instruction);
@@ -111,8 +115,8 @@ impl Translator<'_> {
             if item.read {
                 self.load_guest(item.host, item.guest);
             }
-            substitute(&mut instruction, item.guest, item.host);
         }
+        substitute(&mut instruction, &operands, &replaced);
         self.encode(&instruction);
         for item in replaced.iter().filter(|item| item.written && item.guest != RSP) {
             self.out.hot.store(Mem::state(general(item.guest as usize)), item.host);
@@ -166,9 +170,13 @@ impl Translator<'_> {
                 continue;
             }
             let access = info.op_access(n);
-            let partial = register.size() < 4;
             let written = !matches!(access, OpAccess::Read | OpAccess::CondRead | OpAccess::None);
-            let read = partial && written || !matches!(access, OpAccess::Write);
+            // Bit scans and others leave their destination alone at times.
+            let moves = matches!(
+                instruction.mnemonic(),
+                Mnemonic::Mov | Mnemonic::Movzx | Mnemonic::Movsx | Mnemonic::Movsxd
+            );
+            let read = !(moves && access == OpAccess::Write && register.size() >= 4);
             match found.iter_mut().find(|item| item.guest == guest) {
                 Some(item) => {
                     item.read |= read;
@@ -492,12 +500,12 @@ pub(super) fn set_memory(instruction: &mut Instruction, mem: Mem) {
     instruction.set_memory_displ_size(u32::from(mem.disp != 0));
 }
 
-/// Names another register in the place of `guest` in all register operands.
-fn substitute(instruction: &mut Instruction, guest: Reg, host: Reg) {
-    for n in 0..instruction.op_count() {
-        let register = instruction.op_register(n);
-        if instruction.op_kind(n) == OpKind::Register && number(register) == Some(guest) {
-            instruction.set_op_register(n, sized(host, register));
+/// Names the host's registers in the place of the guest's. `operands` are the register operands
+/// of the guest's instruction: by now, others may name host registers of the same number.
+fn substitute(instruction: &mut Instruction, operands: &[(u32, Register)], replaced: &[Replaced]) {
+    for (n, register) in operands {
+        if let Some(item) = replaced.iter().find(|item| Some(item.guest) == number(*register)) {
+            instruction.set_op_register(*n, sized(item.host, *register));
         }
     }
 }

@@ -1,0 +1,28 @@
+//! Why a replay cannot go on.
+
+use model::{Event, Tid};
+
+use crate::divergence::Divergence;
+use crate::Moment;
+
+#[derive(thiserror::Error, Debug)]
+pub enum Error {
+    /// The replay is not doing what the recording did.
+    #[error("{0}")]
+    Divergence(Box<Divergence>),
+    /// The recording needs something that this replayer does not have.
+    #[error("event {event}, task {tid}: not supported: {what}")]
+    Unsupported { what: String, event: Event, tid: Tid },
+    /// The recording contradicts itself.
+    #[error("event {event}, task {tid}: malformed recording: {what}")]
+    Malformed { what: String, event: Event, tid: Tid },
+    #[error("reading the recording: {0}")]
+    Trace(#[from] rr_trace::Error),
+    #[error("event {event}, moment {moment}: {source}")]
+    Machine { event: Event, moment: Moment, source: machine::Error },
+    #[error("starting the machine: {0}")]
+    Start(#[source] machine::Error),
+    /// A file that the program had mapped cannot be opened.
+    #[error("event {event}: mapped file {path}: {source}")]
+    MappedFile { event: Event, path: String, source: std::io::Error },
+}

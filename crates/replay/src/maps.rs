@@ -1,0 +1,176 @@
+//! From mapping records to guest memory (rr-replay 1.6, 3.3.6, 5.1).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use machine::{Backing, Protection};
+use model::{Address, PAGE_SIZE, Tid};
+use rr_trace::{MMap, MapSource};
+
+use crate::address_space::protection;
+use crate::descriptors::{FileIdentity, Monitor};
+use crate::numbers::{MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_SHARED};
+use crate::problem::{Problem, Result};
+use crate::session::Session;
+
+/// The opened files that mappings get their bytes from.
+#[derive(Debug, Default)]
+pub struct BackingFiles(BTreeMap<PathBuf, (Arc<File>, u64)>);
+
+/// Where a shared mapping lies in its file.
+struct SharedPart {
+    identity: FileIdentity,
+    offset: u64,
+    length: u64,
+}
+
+/// Copies of files are read in pieces of this size.
+const PIECE_BYTES: u64 = 1 << 20;
+
+impl BackingFiles {
+    /// The file and its length in bytes.
+    fn open(&mut self, path: &Path) -> Result<(Arc<File>, u64)> {
+        if let Some((file, length)) = self.0.get(path) {
+            return Ok((Arc::clone(file), *length));
+        }
+        let failed = |source| mapped_file(path, source);
+        let file = File::open(path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        let file = Arc::new(file);
+        self.0.insert(path.into(), (Arc::clone(&file), length));
+        Ok((file, length))
+    }
+}
+
+fn mapped_file(path: &Path, source: std::io::Error) -> Problem {
+    Problem::MappedFile { path: path.display().to_string(), source }
+}
+
+/// Exactly `length` bytes of a file from `offset`.
+pub fn read_part(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
+    let failed = |source| mapped_file(path, source);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut bytes = vec![0; length];
+    file.seek(SeekFrom::Start(offset)).map_err(failed)?;
+    file.read_exact(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// Range and protection that a mapping gets; the record knows the rest.
+#[derive(Clone, Debug)]
+pub struct Place {
+    pub range: Range<Address>,
+    pub prot: i32,
+    pub flags: i32,
+}
+
+impl Place {
+    /// As the record says: for mappings that are not made by mmap(2).
+    pub fn of_record(map: &MMap) -> Place {
+        Place { range: map.range.clone(), prot: map.prot, flags: map.flags }
+    }
+
+    fn protection(&self) -> Protection {
+        protection(self.prot)
+    }
+}
+
+impl Session {
+    /// Makes the mapping that `map` describes at `place`, replacing what is there.
+    pub(crate) fn map_record(&mut self, tid: Tid, map: &MMap, place: &Place) -> Result<()> {
+        if place.range.is_empty() {
+            return Ok(());
+        }
+        if place.flags & MAP_SHARED != 0 {
+            return self.map_shared(tid, map, place);
+        }
+        let backing = self.private_backing(map, place.range.end - place.range.start)?;
+        self.map_at(tid, place, backing)?;
+        if matches!(map.source, MapSource::Trace) && map.inode != 0 {
+            self.space_of_mut(tid)?.unknown_origin.insert(place.range.clone());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn map_at(&mut self, tid: Tid, place: &Place, backing: Backing) -> Result<()> {
+        let space = self.space_of_mut(tid)?;
+        space.forget(&place.range);
+        space.space.map(place.range.clone(), place.protection(), backing)?;
+        if place.flags & MAP_GROWSDOWN != 0 {
+            space.grows_down.insert(place.range.clone());
+        }
+        Ok(())
+    }
+
+    fn private_backing(&mut self, map: &MMap, length: u64) -> Result<Backing> {
+        let Some(path) = self.source.backing_path(map)? else { return Ok(Backing::Zero) };
+        let (file, file_length) = self.backing.open(&path)?;
+        let size = match u64::try_from(map.stat.size) {
+            Ok(0) | Err(_) => file_length,
+            Ok(recorded) => recorded.min(file_length),
+        };
+        let offset = map.file_offset;
+        let available = size.saturating_sub(offset).min(length);
+        if available == 0 || offset % PAGE_SIZE != 0 {
+            return Ok(Backing::Zero);
+        }
+        Ok(Backing::File { file, offset, length: available })
+    }
+
+    fn map_shared(&mut self, tid: Tid, map: &MMap, place: &Place) -> Result<()> {
+        let length = place.range.end - place.range.start;
+        let anonymous = place.flags & MAP_ANONYMOUS != 0;
+        let part = SharedPart {
+            identity: FileIdentity { device: map.device, inode: map.inode },
+            offset: if anonymous { 0 } else { map.file_offset },
+            length,
+        };
+        if part.offset % PAGE_SIZE != 0 {
+            return Err(Problem::malformed("a shared mapping at an odd offset"));
+        }
+        let end = part.offset.checked_add(length);
+        let end = end.ok_or_else(|| Problem::malformed("a shared mapping behind any file"))?;
+        let name = String::from_utf8_lossy(&map.name);
+        let file = if anonymous {
+            self.shared.replace(part.identity, &name, end)?
+        } else {
+            self.shared.get(part.identity, &name, end)?
+        };
+        let object = file.object.clone();
+        let from_file = matches!(map.source, MapSource::File { .. });
+        let load = from_file && file.needs_loading(part.offset, length);
+        self.map_at(tid, place, Backing::Shared { object, offset: part.offset })?;
+        if load {
+            self.load_shared(tid, map, place.range.start, &part)?;
+        }
+        self.watch_descriptors(map, part.identity);
+        Ok(())
+    }
+
+    /// Fills a shared mapping from the recording's copy of its file.
+    fn load_shared(&mut self, tid: Tid, map: &MMap, start: Address, part: &SharedPart) -> Result<()> {
+        let Some(path) = self.source.backing_path(map)? else { return Ok(()) };
+        let (_, file_length) = self.backing.open(&path)?;
+        let available = file_length.saturating_sub(part.offset).min(part.length);
+        let mut done = 0;
+        while done < available {
+            let count = (available - done).min(PIECE_BYTES);
+            let bytes = read_part(&path, part.offset + done, count as usize)?;
+            self.space_of_mut(tid)?.space.write(start + done, &bytes)?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    fn watch_descriptors(&mut self, map: &MMap, identity: FileIdentity) {
+        for alias in &map.extra_fds {
+            let Some(task) = self.tasks.get(&alias.tid) else { continue };
+            let files = self.files.entry(task.files).or_default();
+            files.set(alias.fd, Monitor::Mapped(identity));
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! A replay in progress: its state, and the loop that goes from event to event.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use machine::{Cpu, Machine};
+use model::{Address, Event, Registers, Ticks, Tid};
+use rr_trace::{Header, Trace};
+
+use crate::address_space::AddressSpace;
+use crate::descriptors::Descriptors;
+use crate::divergence::{Divergence, disassemble_blocks};
+use crate::maps::BackingFiles;
+use crate::preload::Sizes;
+use crate::problem::{Problem, Result};
+use crate::processor::{Processor, VectorRegisters};
+use crate::registers::all_pairs;
+use crate::shared::SharedFiles;
+use crate::source::{Current, Source};
+use crate::task::{FilesId, SpaceId, Task, ThreadGroup};
+use crate::{Error, Moment, TickRule, rr_page};
+
+/// How to replay.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub machine: machine::Options,
+}
+
+/// An event that has been replayed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventReport {
+    pub event: Event,
+    /// Kind of the event, as `SYSCALL 1 entering`.
+    pub kind: String,
+    pub tid: Tid,
+    /// The task's ticks as recorded.
+    pub ticks: Ticks,
+    /// After the event.
+    pub moment: Moment,
+    /// Stack pointer or flags that were not as recorded: rr itself does not compare them.
+    pub warnings: Vec<crate::RegisterPair>,
+}
+
+/// Why [`Session::advance`] came back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress {
+    Event(EventReport),
+    /// The moment is reached, and the next thing to do is to execute an instruction.
+    Moment,
+    /// There are no more events.
+    End,
+}
+
+/// The replay of one recording, from its beginning. Only one can exist in a process at a time,
+/// as of [`Machine`].
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) machine: Machine,
+    pub(crate) source: Source,
+    pub(crate) processor: Processor,
+    pub(crate) rules: Rules,
+    pub(crate) tasks: BTreeMap<Tid, Task>,
+    pub(crate) groups: BTreeMap<Tid, ThreadGroup>,
+    pub(crate) spaces: BTreeMap<SpaceId, AddressSpace>,
+    pub(crate) files: BTreeMap<FilesId, Descriptors>,
+    pub(crate) shared: SharedFiles,
+    pub(crate) backing: BackingFiles,
+    /// The address space that each dead task had: recorded writes may still go there.
+    pub(crate) former_spaces: BTreeMap<Tid, SpaceId>,
+    /// Ticks of dead tasks.
+    pub(crate) former_ticks: u64,
+    pub(crate) moment: Moment,
+    /// Whether the traced program has begun: before its exec there is nothing to replay.
+    pub(crate) started: bool,
+    pub(crate) last_task: Option<Tid>,
+    pub(crate) tick_rule: TickRule,
+    pub(crate) hooks: BTreeSet<Address>,
+    pub(crate) warnings: Vec<crate::RegisterPair>,
+    pub(crate) tasks_created: u32,
+    next_id: u32,
+    current: Option<Current>,
+    last_event: Event,
+    failed: bool,
+}
+
+/// What the header says about the recorder's behaviour.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub rrcall_base: i32,
+    pub sizes: Sizes,
+    pub flag_in_globals: bool,
+    pub writes_process_memory: bool,
+    pub forced_tick: bool,
+    pub pkey_alloc_has_extra_registers: bool,
+    pub clear_fip_fdp: bool,
+}
+
+impl Rules {
+    fn new(header: &Header) -> Rules {
+        Rules {
+            rrcall_base: header.rrcall_base,
+            sizes: Sizes {
+                buffer_header: u64::from(header.syscallbuf_header_size),
+                descriptor_classes: u64::from(header.syscallbuf_fds_disabled_size),
+            },
+            flag_in_globals: header.quirks.uses_globals_in_replay,
+            writes_process_memory: !header.quirks.explicit_proc_mem,
+            forced_tick: header.quirks.buffered_syscall_forced_tick,
+            pkey_alloc_has_extra_registers: header.quirks.pkey_alloc_recorded_extra_regs,
+            clear_fip_fdp: header.x86.clear_fip_fdp,
+        }
+    }
+}
+
+impl Session {
+    pub fn open(trace: &Trace, options: Options) -> std::result::Result<Session, Error> {
+        let machine = Machine::new(options.machine).map_err(Error::Start)?;
+        let header = trace.header();
+        let mut session = Session {
+            machine,
+            source: Source::open(trace)?,
+            processor: Processor::new(header),
+            rules: Rules::new(header),
+            tasks: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            spaces: BTreeMap::new(),
+            files: BTreeMap::new(),
+            shared: SharedFiles::default(),
+            backing: BackingFiles::default(),
+            former_spaces: BTreeMap::new(),
+            former_ticks: 0,
+            moment: Moment(0),
+            started: false,
+            last_task: None,
+            tick_rule: TickRule::default(),
+            hooks: BTreeSet::new(),
+            warnings: Vec::new(),
+            tasks_created: 1,
+            next_id: 0,
+            current: None,
+            last_event: Event(0),
+            failed: false,
+        };
+        session.hook(rr_page::UNTRACED_RECORD_ONLY);
+        session.hook(rr_page::PRIVILEGED_RECORD_ONLY);
+        Ok(session)
+    }
+
+    /// Goes on to the end of the next event, but executes no instruction behind `until`.
+    ///
+    /// With `until` being the present moment, only events are replayed that need no instruction.
+    pub fn advance(&mut self, until: Option<Moment>) -> std::result::Result<Progress, Error> {
+        if self.failed {
+            return Ok(Progress::End);
+        }
+        let mut current = match self.current.take() {
+            Some(current) => current,
+            None => match self.source.next() {
+                Ok(Some(current)) => current,
+                Ok(None) => {
+                    self.failed = true;
+                    let ended = self.source.check_end();
+                    let tid = self.last_task.unwrap_or_default();
+                    return match ended {
+                        Ok(()) => Ok(Progress::End),
+                        Err(problem) => Err(self.error(problem, self.last_event, tid, None)),
+                    };
+                }
+                Err(problem) => {
+                    self.failed = true;
+                    let event = Event(self.last_event.0 + 1);
+                    return Err(self.error(problem, event, Tid::default(), None));
+                }
+            },
+        };
+        match self.replay(&mut current, until) {
+            Ok(true) => {
+                self.last_event = current.frame.event;
+                Ok(Progress::Event(EventReport {
+                    event: current.frame.event,
+                    kind: current.kind_name(),
+                    tid: current.frame.tid,
+                    ticks: current.frame.ticks,
+                    moment: self.moment,
+                    warnings: std::mem::take(&mut self.warnings),
+                }))
+            }
+            Ok(false) => {
+                self.current = Some(current);
+                Ok(Progress::Moment)
+            }
+            Err(problem) => {
+                self.failed = true;
+                let (event, tid) = (current.frame.event, current.frame.tid);
+                Err(self.error(problem, event, tid, Some(&current)))
+            }
+        }
+    }
+
+    /// Replays the next event; `None` at the end of the recording.
+    pub fn step_event(&mut self) -> std::result::Result<Option<EventReport>, Error> {
+        match self.advance(None)? {
+            Progress::Event(report) => Ok(Some(report)),
+            Progress::End => Ok(None),
+            Progress::Moment => unreachable!("no moment was asked for"),
+        }
+    }
+
+    /// Instructions retired so far, over all tasks.
+    pub fn moment(&self) -> Moment {
+        self.moment
+    }
+
+    /// The last event that has been completed.
+    pub fn last_event(&self) -> Event {
+        self.last_event
+    }
+
+    /// The task that the event in progress belongs to, else the one that ran last.
+    pub fn current_task(&self) -> Option<Tid> {
+        match &self.current {
+            Some(current) => Some(current.frame.tid),
+            None => self.last_task,
+        }
+    }
+
+    pub fn tick_rule(&self) -> TickRule {
+        self.tick_rule
+    }
+
+    /// Tasks that the recording has had so far.
+    pub fn tasks_created(&self) -> u32 {
+        self.tasks_created
+    }
+
+    /// Ticks of a live task.
+    pub fn ticks(&self, tid: Tid) -> Option<Ticks> {
+        self.tasks.get(&tid).map(|task| Ticks(task.cpu.ticks))
+    }
+
+    /// Ticks of all tasks, dead ones included.
+    pub fn total_ticks(&self) -> Ticks {
+        let live = self.tasks.values().map(|task| task.cpu.ticks);
+        Ticks(live.sum::<u64>() + self.former_ticks)
+    }
+
+    pub fn registers(&self, tid: Tid) -> Option<Registers> {
+        self.tasks.get(&tid).map(Task::registers)
+    }
+
+    pub fn vector_registers(&self, tid: Tid) -> Option<VectorRegisters> {
+        let cpu = self.cpu(tid)?;
+        Some(VectorRegisters::new(&cpu.vector, &self.processor.host))
+    }
+
+    pub fn cpu(&self, tid: Tid) -> Option<&Cpu> {
+        self.tasks.get(&tid).map(|task| &task.cpu)
+    }
+
+    /// The memory that a task sees.
+    pub fn memory(&self, tid: Tid) -> Option<&machine::Space> {
+        let task = self.tasks.get(&tid)?;
+        self.spaces.get(&task.space).map(|space| &space.space)
+    }
+
+    /// Addresses that rr's machinery uses in a task: scratch memory and syscall buffer.
+    pub fn recorder_memory(&self, tid: Tid) -> Vec<std::ops::Range<Address>> {
+        let Some(task) = self.tasks.get(&tid) else { return Vec::new() };
+        task.scratch.iter().chain(&task.syscall_buffer).cloned().collect()
+    }
+
+    pub(crate) fn new_id(&mut self) -> u32 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Makes the machine stop at an address, for good: hooks are few and cheap.
+    pub(crate) fn hook(&mut self, address: Address) {
+        if self.hooks.insert(address) {
+            self.set_hooks(None);
+        }
+    }
+
+    pub(crate) fn set_hooks(&mut self, also: Option<Address>) {
+        let addresses: Vec<_> = self.hooks.iter().copied().chain(also).collect();
+        self.machine.set_hooks(&addresses);
+    }
+
+    pub(crate) fn task(&self, tid: Tid) -> Result<&Task> {
+        self.tasks.get(&tid).ok_or_else(|| no_task(tid))
+    }
+
+    pub(crate) fn task_mut(&mut self, tid: Tid) -> Result<&mut Task> {
+        self.tasks.get_mut(&tid).ok_or_else(|| no_task(tid))
+    }
+
+    pub(crate) fn space_of(&self, tid: Tid) -> Result<&AddressSpace> {
+        let id = self.task(tid)?.space;
+        self.spaces.get(&id).ok_or_else(|| no_space(tid))
+    }
+
+    pub(crate) fn space_of_mut(&mut self, tid: Tid) -> Result<&mut AddressSpace> {
+        let id = self.task(tid)?.space;
+        self.spaces.get_mut(&id).ok_or_else(|| no_space(tid))
+    }
+
+    pub(crate) fn files_of_mut(&mut self, tid: Tid) -> Result<&mut Descriptors> {
+        let id = self.task(tid)?.files;
+        Ok(self.files.entry(id).or_default())
+    }
+
+    fn error(&self, problem: Problem, event: Event, tid: Tid, current: Option<&Current>) -> Error {
+        let moment = self.moment;
+        match problem {
+            Problem::Unsupported(what) => Error::Unsupported { what, event, tid },
+            Problem::Malformed(what) => Error::Malformed { what, event, tid },
+            Problem::Machine(source) => Error::Machine { event, moment, source },
+            Problem::Trace(error) => Error::Trace(error),
+            Problem::MappedFile { path, source } => Error::MappedFile { event, path, source },
+            Problem::Diverged { reason, expected } => {
+                let expected = expected.map(|registers| *registers);
+                let expected = expected.or_else(|| current.and_then(|c| c.registers().ok()));
+                Error::Divergence(Box::new(self.divergence(reason, event, tid, current, expected)))
+            }
+        }
+    }
+
+    fn divergence(
+        &self,
+        reason: String,
+        event: Event,
+        tid: Tid,
+        current: Option<&Current>,
+        expected: Option<Registers>,
+    ) -> Divergence {
+        let found = self.registers(tid);
+        let registers = match (&expected, &found) {
+            (Some(expected), Some(found)) => all_pairs(expected, found),
+            _ => Vec::new(),
+        };
+        let ticks = self.ticks(tid).unwrap_or_default();
+        let blocks = match self.memory(tid) {
+            Some(space) => {
+                let mut addresses = self.machine.last_blocks();
+                addresses.extend(found.map(|registers| registers.rip));
+                disassemble_blocks(space, &addresses)
+            }
+            None => Vec::new(),
+        };
+        Divergence {
+            event,
+            kind: current.map(Current::kind_name).unwrap_or_default(),
+            tid,
+            moment: self.moment,
+            reason,
+            ticks: (current.map_or(ticks, |current| current.frame.ticks), ticks),
+            registers,
+            blocks,
+        }
+    }
+}
+
+fn no_task(tid: Tid) -> Problem {
+    Problem::malformed(format!("task {tid} does not exist"))
+}
+
+fn no_space(tid: Tid) -> Problem {
+    Problem::malformed(format!("task {tid} has no address space"))
+}
