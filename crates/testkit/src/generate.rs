@@ -133,9 +133,10 @@ impl Generator {
         if instruction.code() == Code::INVALID || !is_tested(&instruction) {
             return None;
         }
-        // The processors of the two makers differ in near branches with this prefix.
-        let sized = bytes[..instruction.len()].contains(&0x66);
-        if sized && instruction.flow_control() != FlowControl::Next {
+        // The processors of the two makers differ in near branches with operand size prefix, and
+        // AMD's do something of their own with `repne loope`.
+        let odd = bytes[..instruction.len()].iter().any(|byte| [0x66, 0xf2, 0xf3].contains(byte));
+        if odd && instruction.flow_control() != FlowControl::Next {
             return None;
         }
         bytes.truncate(instruction.len());

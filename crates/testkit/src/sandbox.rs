@@ -62,6 +62,12 @@ pub const DATA_AREAS: [Area; 6] =
 /// Native system calls are injected here.
 const STUB: u64 = 0x6666_0000_0000;
 
+/// Offsets there of `popf; int3` and the flags for it.
+const POPF: u64 = 0x100;
+const POPF_FLAGS: u64 = 0x200;
+/// ID: only popf changes it, ptrace does not.
+const FLAG_IDENTIFICATION: u64 = 1 << 21;
+
 /// Code to run and the state to begin with; `cpu.rip` is its first byte.
 #[derive(Clone, Debug)]
 pub struct Snippet {
@@ -140,6 +146,8 @@ impl Sandbox {
         native.write(STUB + 64, &interval)?;
         let virtual_timer = 1;
         native.inject(STUB, libc::SYS_setitimer as u64, [virtual_timer, STUB + 64, 0, 0, 0, 0])?;
+        native.write(STUB + POPF, &[0x9d, 0xcc])?;
+        native.write(STUB + POPF_FLAGS, &0x202_u64.to_le_bytes())?;
         let base = native.registers()?;
         Ok(Sandbox { native, base, file, memory: vec![0; data_bytes()] })
     }
@@ -181,7 +189,28 @@ impl Sandbox {
             ending = Ending::Endless;
         }
         let cpu = cpu_of(&registers, self.native.vector()?);
+        if registers.eflags & FLAG_IDENTIFICATION != 0 {
+            let (rip, rsp) = (STUB + POPF, STUB + POPF_FLAGS);
+            self.native.set_registers(&Registers { rip, rsp, eflags: 0x202, ..self.base })?;
+            ensure!(self.native.resume(0)? == Stop::Signal(libc::SIGTRAP), "sandbox: popf");
+        }
         Ok(Outcome { cpu, ending, changes: self.take_changes()? })
+    }
+
+    /// The states behind each instruction of code that `set_code` has put in place, up to a
+    /// signal; memory is put back afterwards.
+    pub fn trace(&mut self, start: &Cpu, count: usize) -> Result<Vec<Cpu>> {
+        self.native.set_registers(&registers_of(start, &self.base))?;
+        self.native.set_vector(&start.vector)?;
+        let mut states = Vec::new();
+        for _ in 0..count {
+            if self.native.step(0)? != Stop::Signal(libc::SIGTRAP) {
+                break;
+            }
+            states.push(cpu_of(&self.native.registers()?, self.native.vector()?));
+        }
+        self.take_changes()?;
+        Ok(states)
     }
 
     fn resume(&self) -> Result<Ending> {
