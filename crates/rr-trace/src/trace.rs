@@ -1,8 +1,7 @@
 //! A recording as a directory: opening it, and finding its parts.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -13,6 +12,7 @@ use crate::{
     BlockTable, DataStream, Error, Frames, Header, MMap, MMaps, MapSource, StreamPosition, Tasks,
 };
 
+/// A header is about a kilobyte, with CPUID records for the most part.
 const HEADER_BYTES_MAX: u64 = 1 << 20;
 
 /// An opened recording. Cheap to share; every reader opens its own file.
@@ -59,12 +59,13 @@ impl Trace {
     /// Reads and checks the header; the streams are looked at when they are read.
     pub fn open(directory: &Path) -> Result<Trace, Error> {
         let path = directory.join("version");
-        let bytes = match read_limited(&path) {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Err(explain_absence(directory));
-            }
-            result => result?,
-        };
+        let bytes =
+            match Source::open(&path).and_then(|file| file.read_all("header", HEADER_BYTES_MAX)) {
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                    return Err(explain_absence(directory));
+                }
+                result => result?,
+            };
         let header = Header::parse(&path, &bytes)?;
         Ok(Trace { directory: directory.into(), header })
     }
@@ -124,24 +125,6 @@ impl Trace {
     fn source(&self, stream: StreamName) -> Result<Source, Error> {
         Source::open(&self.directory.join(stream.file_name()))
     }
-}
-
-/// The whole file, which must be small: a header is about a kilobyte.
-fn read_limited(path: &Path) -> Result<Vec<u8>, Error> {
-    let io_error = |source| Error::Io { file: path.into(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(io_error)?;
-    file.take(HEADER_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io_error)?;
-    if bytes.len() as u64 > HEADER_BYTES_MAX {
-        return Err(Error::TooLarge {
-            file: path.into(),
-            offset: 0,
-            what: "header",
-            size: bytes.len() as u64,
-            limit: HEADER_BYTES_MAX,
-        });
-    }
-    Ok(bytes)
 }
 
 /// Why there is no file `version`.

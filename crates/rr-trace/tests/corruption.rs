@@ -14,8 +14,12 @@ use model::{Address, Tid};
 use parsers::Parser;
 use rr_trace::{DataStream, Error, MemWrite, Trace};
 
-/// How long each parser gets mutated input.
-const FUZZ_TIME: Duration = Duration::from_secs(1);
+/// How long each parser gets damaged input: a second, or PERNOSCO_FUZZ_SECONDS.
+fn fuzz_time() -> Duration {
+    let seconds = std::env::var("PERNOSCO_FUZZ_SECONDS");
+    Duration::from_secs(seconds.map_or(1, |text| text.parse().expect("a number of seconds")))
+}
+
 /// For all tests of this file together, which run at the same time.
 const MEMORY_MAX: usize = 300 << 20;
 
@@ -138,8 +142,8 @@ fn fuzz(file: &str, compressed: bool, parse: Parser) {
         false => vec![],
     };
     let mut random = Random(0x1234_5678_9abc_def1);
-    let (start, mut runs, mut errors) = (Instant::now(), 0, 0);
-    while start.elapsed() < FUZZ_TIME {
+    let (time, start, mut runs, mut errors) = (fuzz_time(), Instant::now(), 0, 0);
+    while start.elapsed() < time {
         let below = !messages.is_empty() && random.below(4) > 0;
         let pool = if below { &messages } else { &seeds };
         let mut bytes = pool[random.below(pool.len())].clone();

@@ -258,6 +258,9 @@ fn what_is_not_a_finished_recording_is_refused_by_name() {
     std::fs::write(directory.path().join("incomplete"), b"").unwrap();
     assert!(matches!(open(directory.path()), Error::Incomplete { .. }));
     let version = directory.path().join("version");
+    std::fs::create_dir(&version).unwrap();
+    assert!(open(directory.path()).to_string().ends_with("version: not a regular file"));
+    std::fs::remove_dir(&version).unwrap();
     std::fs::write(&version, b"84\n").unwrap();
     assert!(matches!(open(directory.path()), Error::WrongVersion { found: 84, .. }));
     std::fs::write(&version, b"85\n").unwrap();

@@ -150,9 +150,13 @@ impl BlockReader {
         self.output_start = 0;
         self.output_end = 0;
         self.block = None;
-        let offset = position.offset.checked_sub(position.offset_in_block).ok_or_else(|| {
-            self.source.corrupt(position.block_offset, "a position in front of the stream")
-        })?;
+        // Far from overflow, wherever the position comes from.
+        let inside = |offset: &u64| *offset >= position.offset_in_block && *offset < 1 << 62;
+        let Some(end) = Some(position.offset).filter(inside) else {
+            let reason = "a position outside the stream";
+            return Err(self.source.corrupt(position.block_offset, reason));
+        };
+        let offset = end - position.offset_in_block;
         self.position =
             StreamPosition { block_offset: position.block_offset, offset_in_block: 0, offset };
         self.skip(position.offset_in_block)

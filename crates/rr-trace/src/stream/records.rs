@@ -120,7 +120,7 @@ impl Iterator for Frames {
         if self.failed {
             return None;
         }
-        let event = Event(self.last.0 + 1);
+        let event = Event(self.last.0.saturating_add(1));
         let result = self.messages.next(|message| crate::decode::frame(message, event));
         match &result {
             Ok(Some(_)) => self.last = event,

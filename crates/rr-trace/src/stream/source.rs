@@ -25,6 +25,11 @@ enum Bytes {
 impl Source {
     pub(crate) fn open(path: &Path) -> Result<Source, Error> {
         let io_error = |source| Error::Io { file: path.into(), source };
+        // Before opening: to open a pipe that lies in a recording would wait for ever.
+        if !std::fs::metadata(path).map_err(io_error)?.is_file() {
+            let reason = io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+            return Err(io_error(reason));
+        }
         let file = File::open(path).map_err(io_error)?;
         let length = file.metadata().map_err(io_error)?.len();
         Ok(Source { path: path.into(), bytes: Bytes::File(Arc::new(file)), length })
@@ -39,6 +44,16 @@ impl Source {
     /// As it was when the file was opened: a recording does not change any more.
     pub(crate) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Everything, if it is not more than `limit`; `what` it is called if it is.
+    pub(crate) fn read_all(&self, what: &'static str, limit: u64) -> Result<Vec<u8>, Error> {
+        if self.length > limit {
+            return Err(self.too_large(0, what, self.length, limit));
+        }
+        let mut bytes = vec![0; usize::try_from(self.length).expect("below the limit")];
+        self.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     /// Fills `buffer`; the caller has compared with `length`.

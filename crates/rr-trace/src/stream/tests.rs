@@ -3,7 +3,10 @@
 use capnp::message::Builder;
 
 use super::source::Input;
-use super::{BlockReader, BlockTable, DataStream, MMaps, Messages, Piece, Plain, Source, Tasks};
+use super::{
+    BlockReader, BlockTable, DataStream, MMaps, Messages, Piece, Plain, Source, StreamPosition,
+    Tasks,
+};
 use crate::testing::{blocks, name, packed, stored, tiny_segments};
 use crate::trace_capnp as schema;
 use crate::{Error, Hole, MemWrite};
@@ -105,6 +108,14 @@ fn skipping_and_seeking_arrive_at_the_same_bytes() {
     }
     let mut reader = BlockReader::new(source);
     assert!(matches!(reader.skip(5001), Err(Error::Truncated { .. })));
+    let numbers = [0, 1, 5000, u64::MAX / 2, u64::MAX];
+    for (block_offset, offset_in_block) in numbers.into_iter().flat_map(|a| numbers.map(|b| (a, b)))
+    {
+        for offset in numbers {
+            let position = StreamPosition { block_offset, offset_in_block, offset };
+            _ = reader.seek(position).and_then(|()| reader.fill().map(<[u8]>::len));
+        }
+    }
 }
 
 #[test]
