@@ -79,7 +79,7 @@ pub fn system_call(native: &Native, mode: CallMode, program_break: &mut u64) -> 
     } else {
         let stop = match mode {
             CallMode::Step => native.step(0)?,
-            CallMode::Entered => native.resume_to_system_call(0)?,
+            CallMode::Entered => native.resume_to_system_call()?,
         };
         match (mode, stop) {
             (_, Stop::Ended) => return Ok(None),
@@ -120,7 +120,7 @@ fn skip_call(native: &Native, mode: CallMode, before: &Registers) -> Result<()> 
             let mut registers = native.registers()?;
             registers.orig_rax = !0;
             native.set_registers(&registers)?;
-            native.resume_to_system_call(0).map(|_| ())
+            native.resume_to_system_call().map(|_| ())
         }
     }
 }

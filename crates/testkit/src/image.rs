@@ -40,6 +40,27 @@ impl Image {
         Ok(Image { cpu: native.cpu()?, mappings })
     }
 
+    /// Where writable memory differs from this image, a line each word.
+    pub fn differences(&self, space: &Space) -> Result<Vec<String>> {
+        let zeros = vec![0; PAGE_SIZE as usize];
+        let mut found = vec![0; PAGE_SIZE as usize];
+        let mut lines = Vec::new();
+        for mapping in self.mappings.iter().filter(|mapping| mapping.protection.write) {
+            let pages: std::collections::HashMap<u64, &Vec<u8>> =
+                mapping.pages.iter().map(|(address, bytes)| (address.0, bytes)).collect();
+            let mut at = mapping.range.start;
+            while at < mapping.range.end && lines.len() < 20 {
+                let expected = pages.get(&at.0).copied().unwrap_or(&zeros);
+                space.read(at, &mut found).with_context(|| format!("guest lacks {at}"))?;
+                if *expected != found {
+                    lines.extend(word_differences(at, expected, &found));
+                }
+                at = at + PAGE_SIZE;
+            }
+        }
+        Ok(lines)
+    }
+
     /// A new address space with this memory.
     pub fn load(&self, machine: &mut Machine) -> Result<Space> {
         let mut space = machine.new_space()?;

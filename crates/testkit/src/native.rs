@@ -15,6 +15,10 @@ pub use crate::ptrace::{Registers, pin_thread};
 
 /// RF, which the kernel sets at some stops (SDM vol. 3, 17.3.1.1).
 const FLAG_RESUME: u64 = 0x1_0000;
+const PR_SET_TSC: u64 = 26;
+const PR_TSC_SIGSEGV: u64 = 2;
+/// What `rdtsc` gives to every program.
+pub const TIME_STAMP: u64 = 0x1234_5678;
 const AT_RANDOM: u64 = 25;
 const AT_SYSINFO_EHDR: u64 = 33;
 
@@ -80,6 +84,11 @@ impl Native {
         };
         let native = Native::start(&mut command).with_context(|| format!("{program:?}"))?;
         native.hide_auxiliary()?;
+        let entry = native.registers()?.rip;
+        let mut code = [0; 3];
+        native.read(entry, &mut code)?;
+        native.inject(entry, libc::SYS_prctl as u64, [PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0, 0])?;
+        native.write(entry, &code)?;
         Ok(native)
     }
 
@@ -144,9 +153,28 @@ impl Native {
         self.wait()
     }
 
-    pub fn resume_to_system_call(&self, signal: i32) -> Result<Stop> {
-        ptrace::resume_to_system_call(self.pid, signal)?;
-        self.wait()
+    /// Runs to the entry or exit of a system call, over `rdtsc`.
+    pub fn resume_to_system_call(&self) -> Result<Stop> {
+        loop {
+            ptrace::resume_to_system_call(self.pid, 0)?;
+            let stop = self.wait()?;
+            if stop != Stop::Signal(libc::SIGSEGV) || !self.pass_time_stamp()? {
+                return Ok(stop);
+            }
+        }
+    }
+
+    /// Does the `rdtsc` at which the process has got a SIGSEGV; false when it is another one.
+    pub fn pass_time_stamp(&self) -> Result<bool> {
+        let registers = self.registers()?;
+        let mut code = [0; 2];
+        self.read_mapped(registers.rip, &mut code);
+        if code != [0x0f, 0x31] {
+            return Ok(false);
+        }
+        let rip = registers.rip + 2;
+        self.set_registers(&Registers { rip, rax: TIME_STAMP, rdx: 0, ..registers })?;
+        Ok(true)
     }
 
     fn wait(&self) -> Result<Stop> {

@@ -137,3 +137,14 @@ pub fn inherited_file(name: &str, length: u64) -> io::Result<std::fs::File> {
     file.set_len(length)?;
     Ok(file)
 }
+
+/// XGETBV.
+pub fn extended_control(number: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: programs that execute it have found OSXSAVE set; it changes nothing but its results.
+    unsafe {
+        std::arch::asm!("xgetbv", in("ecx") number, out("eax") low, out("edx") high,
+            options(nomem, nostack, preserves_flags));
+    }
+    u64::from(low) | u64::from(high) << 32
+}

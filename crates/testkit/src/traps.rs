@@ -1,7 +1,14 @@
 //! Which instructions the machine leaves to its caller, and doing them on this host.
 
+use std::arch::x86_64::__cpuid_count;
+
+use anyhow::{Result, bail};
 use iced_x86::{Code, Instruction, Mnemonic};
-use machine::Trap;
+use machine::{Cpu, Trap};
+use model::gpr;
+
+use crate::TIME_STAMP;
+use crate::ptrace::extended_control;
 
 /// The trap that the machine must report for this instruction.
 pub fn expected_trap(instruction: &Instruction) -> Option<Trap> {
@@ -41,4 +48,37 @@ pub fn is_repeated(instruction: &Instruction) -> bool {
 /// Whether this instruction stores RFLAGS on the stack.
 pub fn pushes_flags(instruction: &Instruction) -> bool {
     matches!(instruction.code(), Code::Pushfw | Code::Pushfq)
+}
+
+/// Executes a trapped instruction whose result does not change on this host.
+pub fn do_on_host(trap: Trap, length: u8, cpu: &mut Cpu) -> Result<()> {
+    let [rax, rcx] = [cpu.general[gpr::RAX] as u32, cpu.general[gpr::RCX] as u32];
+    let results = match trap {
+        Trap::Cpuid => {
+            let leaf = __cpuid_count(rax, rcx);
+            [leaf.eax, leaf.ebx, leaf.ecx, leaf.edx]
+        }
+        Trap::Xgetbv => {
+            let value = extended_control(rcx);
+            cpu.general[gpr::RAX] = value & 0xffff_ffff;
+            cpu.general[gpr::RDX] = value >> 32;
+            return retire(cpu, length);
+        }
+        Trap::Rdtsc => {
+            cpu.general[gpr::RAX] = TIME_STAMP;
+            cpu.general[gpr::RDX] = 0;
+            return retire(cpu, length);
+        }
+        _ => bail!("{trap:?} at {} is not the same on every run", cpu.rip),
+    };
+    for (number, result) in [gpr::RAX, gpr::RBX, gpr::RCX, gpr::RDX].into_iter().zip(results) {
+        cpu.general[number] = u64::from(result);
+    }
+    retire(cpu, length)
+}
+
+fn retire(cpu: &mut Cpu, length: u8) -> Result<()> {
+    cpu.rip = cpu.rip + u64::from(length);
+    cpu.instructions += 1;
+    Ok(())
 }
