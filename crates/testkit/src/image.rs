@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
 use machine::{Backing, Cpu, Machine, Protection, Space};
-use model::{Address, PAGE_SIZE};
+use model::{Address, PAGE_SIZE, gpr};
 
 use crate::{Native, NativeMapping};
 
@@ -22,6 +22,7 @@ pub struct Image {
 struct ImageMapping {
     range: Range<Address>,
     protection: Protection,
+    name: String,
     /// Pages that are not all zero.
     pages: Vec<(Address, Vec<u8>)>,
 }
@@ -35,7 +36,7 @@ impl Image {
                 let below = mappings.last().map_or(0, |mapping| mapping.range.end.0);
                 range.start.0 = below.max(range.end.0 - STACK_BYTES).min(range.start.0);
             }
-            mappings.push(ImageMapping { range, protection, pages });
+            mappings.push(ImageMapping { range, protection, name, pages });
         }
         Ok(Image { cpu: native.cpu()?, mappings })
     }
@@ -49,11 +50,14 @@ impl Image {
             let pages: std::collections::HashMap<u64, &Vec<u8>> =
                 mapping.pages.iter().map(|(address, bytes)| (address.0, bytes)).collect();
             let mut at = mapping.range.start;
+            let dead = dead_stack(&mapping.name, &mapping.range, self.cpu.general[gpr::RSP]);
             while at < mapping.range.end && lines.len() < 20 {
                 let expected = pages.get(&at.0).copied().unwrap_or(&zeros);
                 space.read(at, &mut found).with_context(|| format!("guest lacks {at}"))?;
                 if *expected != found {
-                    lines.extend(word_differences(at, expected, &found));
+                    let mut expected = expected.clone();
+                    pass_over(&dead, at, &mut expected, &found);
+                    lines.extend(word_differences(at, &expected, &found));
                 }
                 at = at + PAGE_SIZE;
             }
@@ -65,7 +69,7 @@ impl Image {
     pub fn load(&self, machine: &mut Machine) -> Result<Space> {
         let mut space = machine.new_space()?;
         for mapping in &self.mappings {
-            let ImageMapping { range, protection, pages } = mapping;
+            let ImageMapping { range, protection, pages, .. } = mapping;
             space.map(range.clone(), *protection, Backing::Zero).with_context(|| format!("{range:?}"))?;
             for (address, bytes) in pages {
                 space.write(*address, bytes)?;
@@ -92,18 +96,42 @@ fn pages_of(native: &Native, range: &Range<Address>) -> Vec<(Address, Vec<u8>)> 
     pages
 }
 
+/// Stack below the red zone: `xsavec` of the dynamic linker leaves there what components the
+/// hardware takes to be in use, which differs from run to run.
+fn dead_stack(name: &str, range: &Range<Address>, rsp: u64) -> Range<u64> {
+    const RED_ZONE: u64 = 128;
+    if name == "[stack]" && (range.start.0..range.end.0).contains(&rsp) {
+        range.start.0..rsp - RED_ZONE
+    } else {
+        0..0
+    }
+}
+
+/// Makes the bytes of `dead` the same.
+fn pass_over(dead: &Range<u64>, at: Address, expected: &mut [u8], found: &[u8]) {
+    let end = at.0 + found.len() as u64;
+    let (from, to) = (dead.start.max(at.0), dead.end.min(end));
+    if from < to {
+        let range = (from - at.0) as usize..(to - at.0) as usize;
+        expected[range.clone()].copy_from_slice(&found[range]);
+    }
+}
+
 /// The first places where the guest's memory differs from the native one, a line each.
 pub fn memory_differences(native: &Native, space: &Space) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     let (mut expected, mut found) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let rsp = native.registers()?.rsp;
     for mapping in native.mappings()?.into_iter().filter(|mapping| mapping.protection.write) {
         let mut at = mapping.range.start;
+        let dead = dead_stack(&mapping.name, &mapping.range, rsp);
         while at < mapping.range.end {
             let length = CHUNK.min((mapping.range.end - at) as usize);
             let (expected, found) = (&mut expected[..length], &mut found[..length]);
             native.read(at.0, expected)?;
             space.read(at, found).with_context(|| format!("guest lacks {mapping:?}"))?;
             if expected != found {
+                pass_over(&dead, at, expected, found);
                 lines.extend(word_differences(at, expected, found));
             }
             at = at + length as u64;
