@@ -1,6 +1,8 @@
 //! Invariant I1: whatever the pointer, an access reaches the guest's bytes or faults as it does
 //! natively; the host's own memory is out of reach.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, ensure};
 use machine::{Cpu, Exit, Limits, Machine, Observers, Options, Space, Trap, layout};
 use model::{Address, gpr};
@@ -111,7 +113,7 @@ fn pointers(random: &mut Random, canaries: &[u64]) -> Vec<u64> {
         list.push(area.start + 64 + random.below(area.end() - area.start - 128));
     }
     for shift in 0..64 {
-        list.extend([1_u64 << shift, (1 << shift) - 8, !(1 << shift), u64::MAX << shift]);
+        list.extend([1_u64 << shift, (1_u64 << shift).wrapping_sub(8), !(1 << shift), u64::MAX << shift]);
     }
     for unit in [1, 2, 0x5554, 0x5555, 0x5556, 0x7ffe, 0x7fff, 0x8000, 0x8001, 0xffff_7fff, 0xffff_8000, 0xffff_ffff_u64] {
         list.extend((-3..=3).map(|k: i64| (unit << 32).wrapping_add((k * 8) as u64)));
@@ -142,6 +144,8 @@ struct Sweep<'m> {
     space: Space,
     memory: Vec<u8>,
     found: Vec<u8>,
+    /// Differences of each form; only the first of them are described.
+    counts: BTreeMap<&'static str, u32>,
     failures: Vec<String>,
     runs: u64,
 }
@@ -172,6 +176,11 @@ impl Sweep<'_> {
             if !lines.is_empty() && !is_tolerated(form, &outcome, &exit) {
                 let text = disassemble(&code, Address(address), 2);
                 let (general, fs, gs) = (cpu.general, cpu.fs_base, cpu.gs_base);
+                let count = self.counts.entry(form.name).or_default();
+                *count += 1;
+                if *count > 3 {
+                    continue;
+                }
                 self.failures.push(format!(
                     "{}: {mode:?}\n{text}  {general:x?} fs {fs:#x} gs {gs:#x}\n  native {:x?}\n  {}",
                     form.name, outcome.ending, lines.join("\n  ")
@@ -211,7 +220,12 @@ impl Sweep<'_> {
 
 /// Differences that `generated.rs` reports and describes: the order of checks, not their effect.
 fn is_tolerated(form: &Form, outcome: &Outcome, exit: &Result<Exit, machine::Error>) -> bool {
-    let (Ending::Signal(..), Ok(Exit::Fault(_))) = (outcome.ending, exit) else { return false };
+    let (Ending::Signal(_, _, address), Ok(Exit::Fault(_))) = (outcome.ending, exit) else {
+        return false;
+    };
+    if address == u64::MAX {
+        return true;
+    }
     ["fxsave", "cmpxchg16b", "enter", "maskmovdqu", "fstp", "gather"].contains(&form.name)
 }
 
@@ -270,6 +284,7 @@ fn every_pointer_reaches_the_guest_or_faults() -> Result<()> {
         machine: &mut machine,
         found: memory.clone(),
         memory,
+        counts: BTreeMap::new(),
         failures: Vec::new(),
         runs: 0,
     };
@@ -287,7 +302,7 @@ fn every_pointer_reaches_the_guest_or_faults() -> Result<()> {
         for form in forms() {
             for &pointer in &pointers {
                 // fs and gs bases that are not canonical cannot be set natively.
-                let canonical = pointer.wrapping_sub(form.displacement) < 1 << 47;
+                let canonical = pointer.wrapping_sub(form.displacement) < 0x7fff_ffff_f000;
                 if form.segment.is_some() && !canonical {
                     continue;
                 }
@@ -297,13 +312,13 @@ fn every_pointer_reaches_the_guest_or_faults() -> Result<()> {
             }
         }
     }
-    println!("{} accesses, {} differ", sweep.runs, sweep.failures.len());
-    for failure in sweep.failures.iter().take(60) {
+    println!("{} accesses, differences: {:?}", sweep.runs, sweep.counts);
+    for failure in &sweep.failures {
         println!("{failure}\n");
     }
     ensure!(heap.iter().all(|word| *word == 0x5a5a_5a5a_5a5a_5a5a), "host heap was changed");
     ensure!(stack.iter().all(|word| *word == 0xa5a5_a5a5_a5a5_a5a5), "host stack was changed");
-    ensure!(sweep.failures.is_empty(), "{} of {} accesses differ", sweep.failures.len(), sweep.runs);
+    ensure!(sweep.counts.is_empty(), "accesses differ: {:?}", sweep.counts);
 
     Ok(())
 }
