@@ -28,10 +28,10 @@ impl Session {
         let mut bytes = [0; THREAD_LOCALS_BYTES];
         space.space.read(THREAD_LOCALS_PAGE, &mut bytes)?;
         let id = self.task(tid)?.space;
-        if let Some(previous) = previous.and_then(|tid| self.tasks.get_mut(&tid)) {
-            if previous.space == id {
-                previous.thread_locals = bytes;
-            }
+        if let Some(previous) = previous.and_then(|tid| self.tasks.get_mut(&tid))
+            && previous.space == id
+        {
+            previous.thread_locals = bytes;
         }
         let own = self.task(tid)?.thread_locals;
         let space = self.space_of_mut(tid)?;

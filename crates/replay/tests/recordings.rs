@@ -8,8 +8,7 @@ use rr_trace::Trace;
 fn check(name: &str) {
     let mut session = support::open(name);
     let mut events = 0;
-    while let Some(report) =
-        session.step_event().unwrap_or_else(|error| panic!("{name}: {error}"))
+    while let Some(report) = session.step_event().unwrap_or_else(|error| panic!("{name}: {error}"))
     {
         events += 1;
         assert_eq!(report.event.0, events, "{name}");
@@ -72,12 +71,4 @@ recordings! {
 #[test]
 fn a_missing_recording_is_an_error() {
     assert!(Trace::open(&support::traces().join("does-not-exist")).is_err());
-}
-
-#[test]
-fn zz_coarse() {
-    let name = std::env::var("T").unwrap();
-    let stride: usize = std::env::var("STRIDE").unwrap().parse().unwrap();
-    let from: usize = std::env::var("FROM").unwrap().parse().unwrap();
-    support::steps::coarse(&name, from, stride);
 }

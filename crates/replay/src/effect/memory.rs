@@ -20,12 +20,19 @@ fn page_range(start: u64, length: u64) -> Result<Range<Address>> {
     let end = start.0.checked_add(length).map(|end| Address(end).page_ceil());
     match end {
         Some(end) if end >= start && start.page_start() == start => Ok(start..end),
-        _ => Err(Problem::malformed(format!("a mapping call with start {start}, length {length:#x}"))),
+        _ => Err(Problem::malformed(format!(
+            "a mapping call with start {start}, length {length:#x}"
+        ))),
     }
 }
 
 impl Session {
-    pub(super) fn mmap(&mut self, current: &mut Current, arguments: [u64; 6], result: i64) -> Result<()> {
+    pub(super) fn mmap(
+        &mut self,
+        current: &mut Current,
+        arguments: [u64; 6],
+        result: i64,
+    ) -> Result<()> {
         let tid = current.frame.tid;
         let map = current.take_map()?;
         let [_, length, prot, flags, descriptor, _] = arguments;
@@ -53,10 +60,10 @@ impl Session {
         let mut range = page_range(arguments[0], arguments[1])?;
         let prot = arguments[2] as i32;
         let space = self.space_of_mut(tid)?;
-        if prot & PROT_GROWSDOWN != 0 {
-            if let Some(stack) = space.grows_down.containing(range.start) {
-                range.start = stack.start;
-            }
+        if prot & PROT_GROWSDOWN != 0
+            && let Some(stack) = space.grows_down.containing(range.start)
+        {
+            range.start = stack.start;
         }
         range.end = range.end.min(space.mapped_until(range.start));
         if range.start < range.end {
@@ -79,7 +86,12 @@ impl Session {
     }
 
     /// The kept part moves; a grown part is a mapping of its own.
-    pub(super) fn mremap(&mut self, current: &mut Current, arguments: [u64; 6], result: i64) -> Result<()> {
+    pub(super) fn mremap(
+        &mut self,
+        current: &mut Current,
+        arguments: [u64; 6],
+        result: i64,
+    ) -> Result<()> {
         let tid = current.frame.tid;
         let [old, old_length, new_length, flags, ..] = arguments;
         let from = page_range(old, old_length)?;
@@ -117,7 +129,13 @@ impl Session {
         Ok(())
     }
 
-    fn duplicate_shared(&mut self, tid: Tid, from: Address, to: Range<Address>, prot: i32) -> Result<()> {
+    fn duplicate_shared(
+        &mut self,
+        tid: Tid,
+        from: Address,
+        to: Range<Address>,
+        prot: i32,
+    ) -> Result<()> {
         let space = self.space_of_mut(tid)?;
         let mapping = space.space.mapping_at(from).cloned();
         let mapping = mapping.ok_or_else(|| Problem::diverged("mremap of nothing"))?;
@@ -134,19 +152,26 @@ impl Session {
         let mapping = self.space_of(tid)?.space.mapping_at(address);
         let found = mapping.ok_or_else(|| Problem::diverged("mremap of nothing"))?.protection;
         let bit = |set: bool, bit: i32| if set { bit } else { 0 };
-        Ok(bit(found.read, PROT_READ) | bit(found.write, PROT_WRITE) | bit(found.execute, PROT_EXEC))
+        Ok(bit(found.read, PROT_READ)
+            | bit(found.write, PROT_WRITE)
+            | bit(found.execute, PROT_EXEC))
     }
 
-    pub(super) fn madvise(&mut self, current: &Current, arguments: [u64; 6], result: i64) -> Result<()> {
+    pub(super) fn madvise(
+        &mut self,
+        current: &Current,
+        arguments: [u64; 6],
+        result: i64,
+    ) -> Result<()> {
         let tid = current.frame.tid;
         let [start, length, advice, ..] = arguments;
         let mut ranges = Vec::new();
         if result >= 0 {
             ranges.push(page_range(start, length)?);
-        } else if let EventKind::Syscall(syscall) = &current.frame.kind {
-            if let SyscallExtra::MadviseRanges(done) = &syscall.extra {
-                ranges.extend(done.iter().cloned());
-            }
+        } else if let EventKind::Syscall(syscall) = &current.frame.kind
+            && let SyscallExtra::MadviseRanges(done) = &syscall.extra
+        {
+            ranges.extend(done.iter().cloned());
         }
         for range in ranges.into_iter().filter(|range| !range.is_empty()) {
             match advice {
@@ -188,9 +213,8 @@ impl Session {
 
     fn mapped_parts(&self, tid: Tid, range: &Range<Address>) -> Result<Vec<Range<Address>>> {
         let mappings = self.space_of(tid)?.space.mappings();
-        let parts = mappings.map(|mapping| {
-            mapping.range.start.max(range.start)..mapping.range.end.min(range.end)
-        });
+        let parts = mappings
+            .map(|mapping| mapping.range.start.max(range.start)..mapping.range.end.min(range.end));
         Ok(parts.filter(|part| part.start < part.end).collect())
     }
 

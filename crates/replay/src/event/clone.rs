@@ -4,14 +4,13 @@ use machine::Backing;
 use model::{PAGE_SIZE, Tid, gpr};
 use rr_trace::TaskEventKind;
 
-use super::syscall::canonicalise;
 use crate::address_space::AddressSpace;
 use crate::maps::Place;
 use crate::numbers::{CLONE_FILES, CLONE_SETTLS, CLONE_THREAD, CLONE_VM, syscall};
 use crate::numbers::{PROT_READ, PROT_WRITE};
 use crate::preload::{THREAD_LOCALS_BYTES, thread_locals};
 use crate::problem::{Problem, Result};
-use crate::registers::arguments;
+use crate::registers::{arguments, canonicalise};
 use crate::rr_page::THREAD_LOCALS_PAGE;
 use crate::session::Session;
 use crate::source::Current;
@@ -52,7 +51,8 @@ impl Session {
         self.tasks.insert(tid, child);
         self.tasks_created += 1;
         let scratch = current.maps.pop_back();
-        let scratch = scratch.ok_or_else(|| Problem::malformed("a clone without scratch memory"))?;
+        let scratch =
+            scratch.ok_or_else(|| Problem::malformed("a clone without scratch memory"))?;
         self.map_record(tid, &scratch, &Place::of_record(&scratch))?;
         let end = scratch.range.end;
         self.task_mut(tid)?.scratch = Some(scratch.range);

@@ -6,11 +6,10 @@ use rr_trace::{Arch, EventKind, SyscallState};
 use crate::numbers::{ENOSYS, rrcall, syscall};
 use crate::preload::buffer;
 use crate::problem::{Problem, Result};
-use crate::registers::{CANONICAL_FLAGS, CANONICAL_R11, CANONICAL_RCX};
+use crate::registers::canonicalise;
 use crate::run::Goal;
 use crate::session::Session;
 use crate::source::Current;
-use crate::task::Task;
 
 /// Bytes of the `syscall` instruction, and of the `xor` that stands for it in rr's page.
 const SYSCALL_BYTES: u8 = 2;
@@ -82,11 +81,4 @@ impl Session {
         canonicalise(task);
         Ok(())
     }
-}
-
-/// What rr leaves in the registers that the kernel clobbers.
-pub(super) fn canonicalise(task: &mut Task) {
-    task.cpu.general[gpr::RCX] = CANONICAL_RCX;
-    task.cpu.general[gpr::R11] = CANONICAL_R11;
-    task.cpu.rflags = CANONICAL_FLAGS;
 }
