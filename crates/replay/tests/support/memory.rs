@@ -88,7 +88,7 @@ fn compare_page(space: &Space, at: Address, expected: Option<&str>, hash: &Sha25
 }
 
 /// The page as the recording processor leaves it in areas of XSAVEC (from lazy binding) when all
-/// of XMM0 to 15 are zero: it stores the zeroes once the registers have been written at all
+/// of XMM0 to 15 are zero: it stores the zeroes, and MXCSR, once the registers have been written at all
 /// (XSTATE_BV 2), the machine stores a component only when its value is not the initial one
 /// (XSTATE_BV 0). Either is right (SDM vol. 1, 13.10: XINUSE is up to the processor).
 fn with_written_vectors(page: &[u8]) -> Vec<u8> {
@@ -100,6 +100,8 @@ fn with_written_vectors(page: &[u8]) -> Vec<u8> {
         };
         if word(512) == 0 && word(520) & COMPACTED != 0 && word(520) & !COMPACTED < 1 << 20 {
             page[area + 512] = 2;
+            page[area + 24..area + 28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+            page[area + 28..area + 32].copy_from_slice(&0x2_ffff_u32.to_le_bytes());
             page[area + 160..area + 416].fill(0);
         }
     }
