@@ -7,6 +7,8 @@ mod forward;
 mod memory;
 mod vectors;
 
+pub use forward::duplicate_high;
+
 use std::collections::BTreeMap;
 use std::ffi::CString;
 

@@ -14,6 +14,7 @@ mod processor;
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -89,24 +90,33 @@ pub fn run(options: &Options) -> Result<Outcome, Error> {
 
 /// As [`run`], in a machine that exists already; leaves `options.observers` set in it.
 pub fn run_in(machine: &mut Machine, options: &Options) -> Result<Outcome, Error> {
-    let mut guest = Guest::load(machine, options)?;
     machine.set_observers(options.observers)?;
+    let mut guest = Guest::load(machine, options)?;
     let slice = options.slice_instructions.max(1);
+    let mut limit = slice;
     loop {
-        let limit = guest.cpu.instructions.saturating_add(slice);
         let limits = Limits { instructions: Some(limit), ticks: None };
         match machine.run(&mut guest.space, &mut guest.cpu, limits)? {
-            Exit::InstructionLimit => drain(machine, &mut guest, options.observers),
+            Exit::InstructionLimit => {
+                guest.drain(machine, options.observers)?;
+                limit = guest.cpu.instructions.saturating_add(slice);
+            }
             Exit::TickLimit | Exit::Hook => unreachable!("neither was asked for"),
             Exit::Fault(fault) => return Err(guest.fault(fault)),
             Exit::Trap { kind, length } => {
                 if let Some(status) = guest.trap(kind, length)? {
-                    drain(machine, &mut guest, options.observers);
+                    guest.drain(machine, options.observers)?;
                     return Ok(guest.outcome(status));
                 }
             }
         }
     }
+}
+
+/// A descriptor of the caller's own for its standard error, out of the program's way: programs
+/// close theirs, which is this process's, before they exit.
+pub fn keep_standard_error() -> std::io::Result<File> {
+    kernel::duplicate_high(libc::STDERR_FILENO)
 }
 
 /// CPU seconds that this process has used, in user mode and in the kernel.
@@ -164,6 +174,34 @@ impl Guest {
         }
     }
 
+    /// Empties the buffers of the observers, counting what was in them.
+    fn drain(&mut self, machine: &mut Machine, observers: Observers) -> Result<(), Error> {
+        let mut count = |name, entries: usize| {
+            *self.observed.entry(name).or_default() += entries as u64;
+        };
+        if observers.written_words {
+            count("pages written", self.space.take_written()?.len());
+        }
+        if observers.read_lines {
+            count("pages read", self.space.take_read()?.len());
+        }
+        if observers.executions {
+            count("ranges executed", machine.take_executions().len());
+        }
+        if observers.calls {
+            count("calls and returns", machine.take_calls().len());
+        }
+        if observers.control_flow {
+            let flow = machine.take_control_flow();
+            count("conditional outcomes", flow.taken.len());
+            count("indirect targets", flow.targets.len());
+        }
+        if observers.stores {
+            count("stores", machine.take_stores().len());
+        }
+        Ok(())
+    }
+
     fn fault(&self, fault: Fault) -> Error {
         Error::Fault { fault, rip: self.cpu.rip, instructions: self.cpu.instructions }
     }
@@ -178,9 +216,4 @@ impl Guest {
             unsupported: self.kernel.unsupported,
         }
     }
-}
-
-/// Empties the buffers of the observers, counting what was in them.
-fn drain(_machine: &mut Machine, guest: &mut Guest, _observers: Observers) {
-    *guest.observed.entry("slices").or_default() += 1;
 }

@@ -3,6 +3,7 @@
 //! Development only, see the library.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +12,9 @@ use clap::Parser;
 use live::{Inputs, Options, Outcome};
 use machine::Observers;
 
+/// Exit status when the program could not be run to its end.
+const FAILED: u8 = 125;
+
 #[derive(Debug, Parser)]
 #[command(about = "Runs an x86-64 program in the machine")]
 struct Arguments {
@@ -18,7 +22,7 @@ struct Arguments {
     #[arg(long, value_delimiter = ',')]
     observe: Vec<String>,
     /// Leave the machine after so many instructions.
-    #[arg(long, default_value_t = 64 << 20)]
+    #[arg(long, default_value_t = 4 << 20)]
     slice: u64,
     /// Constants instead of the host's clocks, process number and random bytes.
     #[arg(long)]
@@ -36,18 +40,20 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match run(&arguments) {
+    let mut errors = match live::keep_standard_error() {
+        Ok(errors) => errors,
+        Err(_) => return ExitCode::from(FAILED),
+    };
+    let (text, status) = match run(&arguments) {
         Ok(outcome) => {
-            if arguments.stats {
-                report(&outcome);
-            }
-            ExitCode::from(u8::try_from(outcome.status & 0xff).unwrap_or(1))
+            let text = if arguments.stats { report(&outcome) } else { String::new() };
+            (text, u8::try_from(outcome.status & 0xff).unwrap_or(FAILED))
         }
-        Err(error) => {
-            eprintln!("live-run: {error:#}");
-            ExitCode::from(125)
-        }
-    }
+        Err(error) => (format!("live-run: {error:#}\n"), FAILED),
+    };
+    // Without a place for messages the status has to do.
+    let _ = errors.write_all(text.as_bytes());
+    ExitCode::from(status)
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
@@ -113,18 +119,19 @@ fn observers(names: &[String]) -> anyhow::Result<Observers> {
     Ok(observers)
 }
 
-fn report(outcome: &Outcome) {
-    eprintln!(
-        "live-run: {} instructions, {} ticks, {} system calls, {:.2} s CPU",
+fn report(outcome: &Outcome) -> String {
+    let mut text = format!(
+        "live-run: {} instructions, {} ticks, {} system calls, {:.2} s CPU\n",
         outcome.instructions,
         outcome.ticks,
         outcome.system_calls,
         live::cpu_seconds()
     );
     for (name, count) in &outcome.observed {
-        eprintln!("live-run: observed {name}: {count}");
+        text += &format!("live-run: observed {name}: {count}\n");
     }
     for (number, count) in &outcome.unsupported {
-        eprintln!("live-run: system call {number} answered with ENOSYS {count} times");
+        text += &format!("live-run: system call {number} answered with ENOSYS {count} times\n");
     }
+    text
 }

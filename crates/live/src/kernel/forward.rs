@@ -257,12 +257,12 @@ fn last_error() -> Errno {
 
 /// A descriptor of our own for the guest's open file, out of the way of the numbers that the
 /// guest will be given.
-pub fn duplicate_high(descriptor: i32) -> Result<File, Errno> {
+pub fn duplicate_high(descriptor: i32) -> std::io::Result<File> {
     const LOWEST: i32 = 512;
     // SAFETY: takes no pointer; the kernel checks the number.
     let own = unsafe { libc::fcntl(descriptor, libc::F_DUPFD_CLOEXEC, LOWEST) };
     if own < 0 {
-        return Err(last_error());
+        return Err(std::io::Error::last_os_error());
     }
     // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
     Ok(unsafe { File::from_raw_fd(own) })

@@ -205,7 +205,7 @@ fn backing_of(
         return Err(Errno(libc::EINVAL));
     }
     // The guest may close its descriptor, and use its number again: the mapping gets its own.
-    let file = duplicate_high(descriptor)?;
+    let file = duplicate_high(descriptor).map_err(|_| Errno(libc::EBADF))?;
     let size = file.metadata().map_err(|_| Errno(libc::EBADF))?;
     if !size.is_file() {
         return Err(Errno(libc::ENODEV));

@@ -9,7 +9,6 @@ use super::registers;
 use crate::memory::AccessKind;
 use crate::{Cpu, Error, Fault, Space};
 
-
 /// Why an instruction did not complete.
 #[derive(Debug)]
 pub enum Stop {

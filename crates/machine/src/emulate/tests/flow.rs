@@ -7,9 +7,22 @@ use super::{Bench, CLOSED, CODE, DATA, ISLAND, READ_ONLY, STACK, UNMAPPED, encod
 use crate::Cpu;
 
 const GENERAL: [Register; 16] = [
-    Register::RAX, Register::RCX, Register::RDX, Register::RBX, Register::RSP, Register::RBP,
-    Register::RSI, Register::RDI, Register::R8, Register::R9, Register::R10, Register::R11,
-    Register::R12, Register::R13, Register::R14, Register::R15,
+    Register::RAX,
+    Register::RCX,
+    Register::RDX,
+    Register::RBX,
+    Register::RSP,
+    Register::RBP,
+    Register::RSI,
+    Register::RDI,
+    Register::R8,
+    Register::R9,
+    Register::R10,
+    Register::R11,
+    Register::R12,
+    Register::R13,
+    Register::R14,
+    Register::R15,
 ];
 
 /// Mostly good places for 8 bytes, sometimes borders and bad ones.
@@ -42,8 +55,6 @@ fn memory(bench: &mut Bench) -> MemoryOperand {
 #[test]
 fn push_and_pop() {
     let mut bench = Bench::new(10);
-    let narrow = GENERAL.map(|register| register.full_register32());
-    let _ = narrow;
     for _ in 0..6000 {
         let cpu = cpu(&mut bench);
         let register = bench.random().pick(&GENERAL);
