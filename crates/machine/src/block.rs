@@ -32,6 +32,10 @@ pub enum Phase {
     Probe,
     /// The register's guest value is in the spill slot.
     Spilled { register: u8, slot: u8 },
+    /// No register's value is in a spill slot.
+    Restored,
+    /// The instruction has appended so many entries to the log of stores.
+    StoreLogged(u8),
     /// rsi and rdi hold host addresses, displaced by S and T.
     Strings { source: bool, destination: bool },
     /// The instruction is done; guest rsp is to become the value of this host register.
@@ -101,6 +105,19 @@ impl Block {
     pub fn counts_before(&self, index: usize) -> (u64, u64) {
         let ticks = self.places[..index].iter().filter(|place| place.tick).count();
         (index as u64, ticks as u64)
+    }
+
+    /// The bytes of some of its instructions.
+    pub fn bytes_of(places: &[Place]) -> Vec<Range<Address>> {
+        let mut runs: Vec<Range<Address>> = Vec::new();
+        for place in places {
+            let range = place.address.range(u64::from(place.length));
+            match runs.last_mut() {
+                Some(last) if last.end == range.start => last.end = range.end,
+                _ => runs.push(range),
+            }
+        }
+        runs
     }
 
     pub fn counts(&self) -> (u64, u64) {

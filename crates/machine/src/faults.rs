@@ -16,6 +16,17 @@ pub const STACK: u64 = 12;
 pub const PROTECTION: u64 = 13;
 pub const PAGE: u64 = 14;
 
+/// Bytes of an entry in the log of stores.
+pub const STORE_ENTRY: u64 = 16;
+
+/// What [`roll_back`] found.
+#[derive(Clone, Copy, Debug)]
+pub struct RolledBack {
+    pub position: Position,
+    /// The block's execution counter was not reached.
+    pub uncounted: bool,
+}
+
 /// Where the guest is after its state has been made precise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Position {
@@ -31,17 +42,20 @@ pub enum Position {
 
 /// Undoes what translated code had done for the instruction that faulted. rsp and the counter
 /// are left for the caller, who knows how to convert them.
-pub fn roll_back(state: &mut State, block: &Block) -> Position {
+pub fn roll_back(state: &mut State, block: &Block) -> RolledBack {
     let offset = (state.fault.rip - block.hot.start) as u32;
     let (mut index, mut counted, mut position) = (0, false, None);
-    let mut spilled = Vec::new();
+    let (mut spilled, mut stores) = (Vec::new(), 0);
     for mark in marks_until(block, offset) {
         match mark.phase {
             Phase::Instruction(n) => {
                 index = usize::from(n);
                 position = None;
                 spilled.clear();
+                stores = 0;
             }
+            Phase::Restored => spilled.clear(),
+            Phase::StoreLogged(entries) => stores = u64::from(entries),
             Phase::Counted => counted = true,
             Phase::Probe => position = Some(Position::Budget(index)),
             Phase::Spilled { register, slot } => spilled.push((register, slot)),
@@ -63,6 +77,9 @@ pub fn roll_back(state: &mut State, block: &Block) -> Position {
         state.general[usize::from(register)] = state.spill[usize::from(slot)];
     }
     let position = position.unwrap_or(Position::Before(index));
+    if let Position::Before(_) = position {
+        state.store_log -= stores * STORE_ENTRY;
+    }
     if block.mode == Mode::Fast {
         let executed = match position {
             Position::Before(n) | Position::Budget(n) => block.counts_before(n),
@@ -74,7 +91,8 @@ pub fn roll_back(state: &mut State, block: &Block) -> Position {
         let change = counter_amount(executed.0, executed.1) - total;
         state.counter = state.counter.wrapping_add(change as u64);
     }
-    position
+    let uncounted = !counted || matches!(position, Position::Budget(_));
+    RolledBack { position, uncounted }
 }
 
 /// The value that a host register had at the fault.
@@ -95,6 +113,8 @@ pub struct Access {
     pub write: bool,
     /// Through rsp or rbp without a segment override: faults as a stack access.
     pub stack: bool,
+    /// Through rsp.
+    pub top: bool,
 }
 
 /// The accesses that an instruction makes from this state, in iced's order.
@@ -125,6 +145,7 @@ pub fn accesses(
                 write,
                 stack: matches!(memory.base(), Register::RSP | Register::RBP)
                     && !matches!(memory.segment(), Register::FS | Register::GS),
+                top: memory.base() == Register::RSP,
             })
         })
         .collect()

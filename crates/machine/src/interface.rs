@@ -20,6 +20,8 @@ pub enum Exit {
     Hook,
     /// About to execute an instruction whose effect is for the caller to say; `length` in bytes.
     Trap { kind: Trap, length: u8 },
+    /// About to execute an instruction that accesses a watched range, first at `address`.
+    Watch { address: Address, write: bool },
     /// The instruction at `cpu.rip` raised an exception (for `int3` and `int n` see `Trap`).
     Fault(Fault),
 }
@@ -73,6 +75,14 @@ pub struct Observers {
     pub control_flow: bool,
     /// Log every store with address, size and old value: `Machine::take_stores`.
     pub stores: bool,
+}
+
+/// A range to stop at; see `Machine::set_watches`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    pub range: std::ops::Range<Address>,
+    /// Stop at reads too. Every instruction is executed by itself then.
+    pub reads: bool,
 }
 
 #[derive(Clone, Debug)]

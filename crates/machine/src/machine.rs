@@ -5,6 +5,8 @@
 
 #![allow(unsafe_code)] // the state at its fixed address, and entering translated code
 
+mod observed;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::marker::PhantomData;
 
@@ -20,8 +22,9 @@ use crate::faults::{self, Position};
 use crate::fixed::Fixed;
 use crate::memory::{AccessKind, Tables};
 use crate::observations::Observations;
+use observed::{Observing, correct_executions};
 use crate::state::{EXIT_FAULT, EXIT_INDIRECT, State, state};
-use crate::translate::{Tools, translate};
+use crate::translate::{Class, Tools, classify, translate};
 use crate::{
     CallRecord, ControlFlow, Cpu, Error, Exit, Fault, Limits, Observers, FLAG_TRAP, Options, Space, Statistics, StoreRecord, entry, layout,
 };
@@ -29,7 +32,7 @@ use crate::{
 /// Fast code never comes nearer to a limit than this: more than a block's instructions.
 const SLACK: u64 = 64;
 /// Instructions in a slice at the most: the counter's tick field and the guards allow no more.
-const SLICE: u64 = 200_000;
+pub(crate) const SLICE: u64 = 200_000;
 /// Block starts remembered for reports.
 const RECENT: usize = 64;
 
@@ -42,7 +45,10 @@ pub struct Machine {
     code_maps: CodeMapTable,
     directories: HashMap<u64, Directory>,
     active: Option<u64>,
+    /// What is asked for, and what is compiled into fast code.
     observers: Observers,
+    compiled: Observers,
+    observing: Observing,
     hooks: BTreeSet<Address>,
     recent: VecDeque<Address>,
     statistics: Statistics,
@@ -70,6 +76,8 @@ impl Machine {
             directories: HashMap::new(),
             active: None,
             observers: Observers::default(),
+            compiled: Observers::default(),
+            observing: Observing::default(),
             hooks: BTreeSet::new(),
             recent: VecDeque::new(),
             statistics: Statistics::default(),
@@ -91,15 +99,7 @@ impl Machine {
     /// Changes what is observed; code translated for other observers is dropped. Marks of words
     /// and lines are made in the address spaces that run from now on.
     pub fn set_observers(&mut self, observers: Observers) -> Result<(), Error> {
-        if observers != self.observers {
-            self.observations.prepare(observers)?;
-            if observers.executions {
-                self.fixed.open_counters()?;
-            }
-            self.flush();
-            self.observers = observers;
-        }
-        Ok(())
+        self.compile_observers(observers)
     }
 
     /// Calls and returns since the last time.
@@ -121,6 +121,7 @@ impl Machine {
     /// time, in order of address; of all address spaces together.
     pub fn take_executions(&mut self) -> Vec<(std::ops::Range<Address>, u64)> {
         self.harvest_counters();
+        self.observations.accept_executions();
         self.observations.take_executions()
     }
 
@@ -162,6 +163,7 @@ impl Machine {
     /// Runs guest code of `space` from `cpu`, whose counts go on from what they are.
     pub fn run(&mut self, space: &mut Space, cpu: &mut Cpu, limits: Limits) -> Result<Exit, Error> {
         self.enter_space(space, cpu)?;
+        self.observing.begin();
         let exit = self.run_loop(space, cpu, limits);
         self.leave_space(cpu);
         exit
@@ -176,6 +178,7 @@ impl Machine {
         iterations: Option<u64>,
     ) -> Result<Exit, Error> {
         self.enter_space(space, cpu)?;
+        self.observing.begin();
         let exit = self.step_here(space, cpu, iterations);
         self.leave_space(cpu);
         exit
@@ -231,10 +234,12 @@ impl Machine {
             }
             let left = instructions.unwrap_or(u64::MAX).min(ticks.unwrap_or(u64::MAX));
             // A smaller budget might not let a single block through.
-            let step = if left <= 2 * SLACK || hooked && first {
+            let careful = self.observing.is_careful(cpu);
+            let step = if left <= 2 * SLACK || hooked && first || careful {
                 self.single(space, cpu)?
             } else {
-                self.slice(space, cpu, (left - SLACK).min(SLICE))?
+                let budget = (left - SLACK).min(self.observing.piece_max());
+                self.slice(space, cpu, budget.max(2 * SLACK))?
             };
             first = false;
             if let Step::Exit(exit) = step {
@@ -264,16 +269,11 @@ impl Machine {
 
     /// Runs fast code until about `budget` instructions have retired or something is to be done.
     fn slice(&mut self, space: &mut Space, cpu: &mut Cpu, budget: u64) -> Result<Step, Error> {
-        let start = (budget << 24).wrapping_neg() | 32;
-        self.state().counter = start;
-        self.observations.start(self.state_unchecked());
+        self.begin_piece(cpu, (budget << 24).wrapping_neg() | 32);
         let result = self.fast(space, cpu);
-        let counter = self.state().counter;
-        let state = self.state_unchecked();
-        self.observations.collect(state, space, cpu.instructions, start);
-        let retired = (counter.wrapping_sub(start) as i64 >> 24) as u64;
-        cpu.instructions += retired;
-        cpu.ticks += counter >> 6 & 0x3_ffff;
+        if self.settle(space, cpu)? {
+            return Ok(Step::Continue);
+        }
         result
     }
 
@@ -331,6 +331,11 @@ impl Machine {
                 let (total, before) = (block.counts(), block.counts_before(usize::from(index)));
                 let change = counter_amount(before.0, before.1) - counter_amount(total.0, total.1);
                 cpu.rip = block.places[usize::from(index)].address;
+                if self.compiled.executions {
+                    for range in Block::bytes_of(&block.places[..usize::from(index)]) {
+                        self.observations.count_executions(&range, 1);
+                    }
+                }
                 let counter = &mut self.state().counter;
                 *counter = counter.wrapping_add(change as u64);
                 Step::Continue
@@ -361,6 +366,25 @@ impl Machine {
     }
 
     fn single_in(&mut self, space: &mut Space, cpu: &mut Cpu, mode: Mode) -> Result<Step, Error> {
+        self.observed(space, cpu, |machine, space, cpu| {
+            machine.single_unobserved(space, cpu, mode)
+        })
+    }
+
+    fn single_unobserved(
+        &mut self,
+        space: &mut Space,
+        cpu: &mut Cpu,
+        mode: Mode,
+    ) -> Result<Step, Error> {
+        // The engine knows what each iteration of a string does.
+        if mode == Mode::Exact
+            && self.observes_memory()
+            && let Some(instruction) = fetch(space, cpu.rip)
+            && matches!(classify(&instruction), Class::String)
+        {
+            return self.emulate(space, cpu, &instruction, None);
+        }
         let Some(id) = self.single_block(space, cpu.rip, mode)? else {
             return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
         };
@@ -390,6 +414,19 @@ impl Machine {
         instruction: &Instruction,
         iterations: Option<u64>,
     ) -> Result<Step, Error> {
+        self.observed(space, cpu, |machine, space, cpu| {
+            machine.emulate_unobserved(space, cpu, instruction, iterations)
+        })
+    }
+
+    fn emulate_unobserved(
+        &mut self,
+        space: &mut Space,
+        cpu: &mut Cpu,
+        instruction: &Instruction,
+        iterations: Option<u64>,
+    ) -> Result<Step, Error> {
+        self.observing.emulated = true;
         let address = cpu.rip;
         self.save(cpu);
         cpu.vector = self.state().vector.clone();
@@ -424,8 +461,11 @@ impl Machine {
             panic!("host fault in the code cache but in no block: {fault:x?}");
         };
         let state = self.state_unchecked();
-        let position = faults::roll_back(state, block);
-        let mode = block.mode;
+        let found = faults::roll_back(state, block);
+        let (position, mode) = (found.position, block.mode);
+        if mode == Mode::Fast && self.compiled.executions {
+            correct_executions(&mut self.observations, block, found);
+        }
         match position {
             Position::Indirect => {
                 cpu.rip = Address(state.s);
@@ -587,7 +627,7 @@ impl Machine {
             }
         };
         let mut translation =
-            translate(&mut self.tools, space, start, mode, self.observers, &self.hooks, site);
+            translate(&mut self.tools, space, start, mode, self.compiled, &self.hooks, site);
         let sources = translation.sources.clone();
         self.statistics.blocks_translated += 1;
         self.statistics.instructions_translated += translation.places.len() as u64;
@@ -777,9 +817,8 @@ fn has_repeat(instruction: &Instruction) -> bool {
 
 /// Whether the instruction can run with its one memory operand at a host address in scratch S.
 fn translates_bound(instruction: &Instruction) -> bool {
-    use crate::translate::Class;
     crate::translate::has_memory(instruction)
-        && matches!(crate::translate::classify(instruction), Class::Plain)
+        && matches!(classify(instruction), Class::Plain)
 }
 
 /// Whether this host's processor has every feature that the instruction needs, as far as known.

@@ -17,6 +17,7 @@ mod code;
 #[allow(unsafe_code, reason = "guest memory is host memory outside of Rust's")]
 mod host;
 mod islands;
+mod journal;
 mod marks;
 #[allow(unsafe_code, reason = "memfd_create and lseek have no safe wrapper in std")]
 mod object;
@@ -39,6 +40,7 @@ use model::Address;
 
 pub(crate) use access::{AccessFault, AccessKind};
 pub(crate) use code::CodePage;
+pub(crate) use journal::Journal;
 pub use marks::WrittenWords;
 pub use object::SharedObject;
 pub use snapshot::Snapshot;
@@ -210,6 +212,7 @@ pub struct Space {
     code: code::Code,
     marks: marks::Marks,
     contents: snapshot::Contents,
+    journal: Option<std::sync::Mutex<journal::Journal>>,
 }
 
 impl Space {
@@ -230,6 +233,7 @@ impl Space {
             code: code::Code::default(),
             marks: marks::Marks::default(),
             contents: snapshot::Contents::default(),
+            journal: None,
         }
     }
 

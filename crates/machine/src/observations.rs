@@ -1,7 +1,8 @@
 //! What the observers have seen, collected from the logs that translated code appends to.
 //!
 //! Collected at the end of each slice; grows until it is taken, so take it after every run of
-//! bounded length: a call costs 32 bytes, a store 24, a branch one, an indirect target eight.
+//! bounded length: a call costs 32 bytes, a store 24 (for each eight bytes), a branch one, an
+//! indirect target eight. A `rep` string is one instruction, and yet logs all that it stores.
 
 #![allow(unsafe_code)] // reads the logs at their fixed addresses
 
@@ -10,8 +11,11 @@ use std::ops::Range;
 
 use model::Address;
 
+use crate::block::BLOCK_MAX;
+use crate::faults::STORE_ENTRY;
 use crate::host::Reservation;
 use crate::layout;
+use crate::machine::SLICE;
 use crate::state::State;
 use crate::{Error, Observers, Space};
 
@@ -43,6 +47,22 @@ pub struct ControlFlow {
     pub targets: Vec<Address>,
 }
 
+/// Instructions of a slice that may log something: all of its budget, and those of the last block
+/// that come before the place where it counts.
+const LOGGING: u64 = SLICE + BLOCK_MAX as u64;
+/// A store of 64 bytes; whatever stores more is carried out by the engine.
+const STORE_ENTRIES: u64 = 8;
+const _: () = {
+    assert!(LOGGING <= length(layout::FLOW_LOG));
+    assert!(LOGGING * 8 <= length(layout::TARGET_LOG));
+    assert!(LOGGING * 32 <= length(layout::CALL_LOG));
+    assert!(LOGGING * STORE_ENTRIES * STORE_ENTRY <= length(layout::STORE_LOG));
+};
+
+const fn length(area: Range<u64>) -> u64 {
+    area.end - area.start
+}
+
 #[derive(Debug, Default)]
 pub struct Observations {
     logs: Option<Logs>,
@@ -51,6 +71,8 @@ pub struct Observations {
     pub flow: ControlFlow,
     /// Change of the execution count at an address against the byte before.
     executions: BTreeMap<Address, i64>,
+    /// Counts that may still be undone.
+    recent: Vec<(Range<Address>, i64)>,
     /// What each counter stands for.
     counters: Vec<(Vec<Range<Address>>, i64)>,
 }
@@ -88,7 +110,14 @@ impl Observations {
 
     /// Takes over what a slice has logged. `counted` is `Cpu::instructions` at its start and
     /// `start` the counter's value there.
-    pub fn collect(&mut self, state: &State, space: &Space, counted: u64, start: u64) {
+    pub fn collect(
+        &mut self,
+        state: &State,
+        space: &Space,
+        counted: u64,
+        start: u64,
+        keep_stores: bool,
+    ) {
         if self.logs.is_none() {
             return;
         }
@@ -105,16 +134,29 @@ impl Observations {
                 instructions: counted + retired,
             });
         }
-        for entry in words(layout::STORE_LOG, state.store_log).as_chunks::<2>().0 {
-            let (host, size) = (entry[0] & (u64::MAX >> 8), (entry[0] >> 56) as u8);
-            if let Some(address) = space.guest(host) {
-                self.stores.push(StoreRecord { address, size, old: entry[1] });
-            }
+        if keep_stores {
+            let stores: Vec<StoreRecord> = self.stores_of(state, space).collect();
+            self.stores.extend(stores);
         }
         let targets = words(layout::TARGET_LOG, state.target_log);
         self.flow.targets.extend(targets.iter().map(|target| Address(*target)));
         let taken = bytes(layout::FLOW_LOG, state.flow_log);
         self.flow.taken.extend(taken.iter().map(|byte| *byte != 0));
+    }
+
+    /// The stores that translated code has logged, in order.
+    pub fn stores_of<'a>(
+        &self,
+        state: &State,
+        space: &'a Space,
+    ) -> impl Iterator<Item = StoreRecord> + use<'a> {
+        let area = layout::STORE_LOG;
+        let end = if self.logs.is_some() { state.store_log } else { area.start };
+        let entries = if end > area.start { words(area, end) } else { &[] };
+        entries.as_chunks::<2>().0.iter().filter_map(|entry| {
+            let (host, size) = (entry[0] & (u64::MAX >> 8), (entry[0] >> 56) as u8);
+            Some(StoreRecord { address: space.guest(host)?, size, old: entry[1] })
+        })
     }
 
     /// Counters of freshly translated code, numbered on.
@@ -125,10 +167,23 @@ impl Observations {
         self.counters.extend(counters);
     }
 
-    /// Counts executions of these bytes outside of translated counters.
+    /// Counts executions of these bytes outside of translated counters; see
+    /// [`Observations::accept_executions`].
     pub fn count_executions(&mut self, range: &Range<Address>, times: i64) {
-        *self.executions.entry(range.start).or_default() += times;
-        *self.executions.entry(range.end).or_default() -= times;
+        self.recent.push((range.clone(), times));
+    }
+
+    /// What was counted lately has happened.
+    pub fn accept_executions(&mut self) {
+        for (range, times) in self.recent.drain(..) {
+            *self.executions.entry(range.start).or_default() += times;
+            *self.executions.entry(range.end).or_default() -= times;
+        }
+    }
+
+    /// What was counted lately was undone.
+    pub fn reject_executions(&mut self) {
+        self.recent.clear();
     }
 
     /// Adds up the counters and sets them to zero; before their code is dropped.

@@ -19,7 +19,7 @@ use iced_x86::{
 };
 use model::Address;
 
-use crate::block::{BLOCK_MAX, ExitKind, Mode, Phase, PhaseMark, Place, counter_amount};
+use crate::block::{BLOCK_MAX, Block, ExitKind, Mode, Phase, PhaseMark, Place, counter_amount};
 use crate::emit::{COUNTER, Emitter, Mem, Reg, S, T};
 use crate::layout::PROBE;
 use crate::{Observers, Space, state::State};
@@ -287,7 +287,7 @@ impl Translator<'_> {
         let stub = self.stub(ExitKind::Budget { index: index as u8 });
         self.out.hot.jcc(9, stub);
         if self.observers.executions {
-            let counter = self.new_counter(self.out.sources.clone(), 1);
+            let counter = self.new_counter(Block::bytes_of(&self.out.places), 1);
             self.out.hot.increment(counter);
         }
     }
@@ -302,7 +302,7 @@ impl Translator<'_> {
         self.mark(Phase::Probe);
         self.out.hot.load_sized(1, S, Mem { index: Some((S, 0)), disp: PROBE as i32, ..Mem::default() });
         if self.observers.executions {
-            let counter = self.new_counter(self.out.sources.clone(), 1);
+            let counter = self.new_counter(Block::bytes_of(&self.out.places), 1);
             self.out.hot.load(S, counter);
             self.out.hot.lea(S, Mem::base(S, 1));
             self.out.hot.store(counter, S);

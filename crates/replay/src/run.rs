@@ -247,7 +247,7 @@ impl Session {
     ) -> Result<bool> {
         match exit {
             // `next` looks at the state again.
-            Exit::InstructionLimit | Exit::TickLimit | Exit::Hook => Ok(false),
+            Exit::InstructionLimit | Exit::TickLimit | Exit::Hook | Exit::Watch { .. } => Ok(false),
             Exit::Trap { .. } if until.is_some_and(|until| until <= self.moment) => Ok(false),
             Exit::Trap { kind, length } => self.trapped(tid, goal, kind, length),
             Exit::Fault(fault) => match goal {

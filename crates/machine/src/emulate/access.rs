@@ -118,12 +118,16 @@ pub fn check(space: &Space, place: Place, length: u64, kind: AccessKind) -> Resu
 
 pub fn load(space: &Space, place: Place, bytes: &mut [u8]) -> Result<(), Stop> {
     check(space, place, bytes.len() as u64, AccessKind::Read)?;
+    space.note_load(Address(place.address).range(bytes.len() as u64));
     Ok(space.read(Address(place.address), bytes)?)
 }
 
 pub fn store(space: &mut Space, place: Place, bytes: &[u8]) -> Result<(), Stop> {
     check(space, place, bytes.len() as u64, AccessKind::Write)?;
-    Ok(space.write(Address(place.address), bytes)?)
+    let old = space.before_store(&Address(place.address).range(bytes.len() as u64));
+    space.write(Address(place.address), bytes)?;
+    space.note_store(old);
+    Ok(())
 }
 
 /// Reads an unsigned integer of 1 to 8 bytes.

@@ -111,6 +111,20 @@ impl Space {
         }
     }
 
+    /// Marks the lines of a range as read, where it is mapped.
+    pub(crate) fn mark_read(&mut self, range: Range<Address>) {
+        if !self.marks.read {
+            return;
+        }
+        let parts: Vec<Range<Address>> = self.parts(&range).map(|part| part.range).collect();
+        for part in parts {
+            for line in part.start.0 >> READ_MARK_SHIFT..=(part.end.0 - 1) >> READ_MARK_SHIFT {
+                let page = (line << READ_MARK_SHIFT) / PAGE;
+                *self.marks.read_lines.entry(page).or_default() |= 1 << (line % 64);
+            }
+        }
+    }
+
     /// The words written since the last call, by page, in order of address. Supersets: a word
     /// may have been given the value that it had.
     pub fn take_written(&mut self) -> Result<Vec<(Address, WrittenWords)>, Error> {

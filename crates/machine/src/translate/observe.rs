@@ -8,6 +8,7 @@ use iced_x86::{Instruction, OpAccess, OpKind, Register};
 use model::Address;
 
 use super::Translator;
+use crate::block::{Block, Phase};
 use crate::emit::{COUNTER, Mem, RSP, Reg, S, T};
 use crate::layout::COUNTERS;
 use crate::state::State;
@@ -111,13 +112,9 @@ impl Translator<'_> {
     fn log_store(&mut self, size: usize) {
         let (value, address) = (self.borrow(1 << RSP), T);
         let cursor = Mem::state(offset_of!(State, store_log));
-        for at in (0..size).step_by(8) {
-            let piece = match size - at {
-                1 => 1,
-                2 | 3 => 2,
-                4..=7 => 4,
-                _ => 8,
-            };
+        let (mut at, mut entries) = (0, 0);
+        while at < size {
+            let piece = 1 << (size - at).min(8).ilog2();
             self.out.hot.load_sized(piece, value, Mem::base(S, at as i32));
             self.out.hot.load(address, cursor);
             self.out.hot.store(Mem::base(address, 8), value);
@@ -126,8 +123,12 @@ impl Translator<'_> {
             self.out.hot.store_byte(Mem::base(address, 7), piece as u8);
             self.out.hot.lea(address, Mem::base(address, 16));
             self.out.hot.store(cursor, address);
+            entries += 1;
+            self.mark(Phase::StoreLogged(entries));
+            at += piece;
         }
         self.give_back();
+        self.mark(Phase::Restored);
     }
 
     /// Before 8 bytes are pushed; uses both scratch registers.
@@ -210,10 +211,7 @@ impl Translator<'_> {
         if !self.observers.executions {
             return;
         }
-        let behind: Vec<Range<Address>> = self.out.places[index + 1..]
-            .iter()
-            .map(|place| place.address.range(u64::from(place.length)))
-            .collect();
+        let behind = Block::bytes_of(&self.out.places[index + 1..]);
         let counter = self.new_counter(behind, -1);
         let scratch: Reg = T;
         self.out.cold.load(scratch, counter);
