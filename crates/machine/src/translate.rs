@@ -27,7 +27,7 @@ pub use classify::{Class, classify};
 use std::mem::offset_of;
 
 /// Direct jumps and conditional branches that a block may go through.
-const BRANCHES_MAX: usize = 8;
+const BRANCHES_MAX: usize = 4;
 
 /// The result of translating: code for the two areas and what belongs to it.
 #[derive(Debug)]
