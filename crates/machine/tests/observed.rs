@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register};
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register};
 use machine::{CallRecord, ControlFlow, Cpu, Exit, Limits, Machine, Observers, Options, Space};
 use model::{Address, gpr};
-use testkit::{Image, Sample, general_number, is_tick, pin_thread, samples, start};
+use testkit::{Image, Sample, expected_trap, general_number, is_tick, pin_thread, samples, start};
 
 /// Instructions of each program, at the most: a stretch between two system calls.
 const LENGTH: u64 = 300_000;
@@ -45,6 +45,15 @@ fn register_value(cpu: &Cpu, register: Register) -> Option<u64> {
 
 impl Reference {
     fn note(&mut self, instruction: &Instruction, before: &Cpu, after: &Cpu, factory: &mut InstructionInfoFactory) {
+        if let Some(at) = std::env::var("WATCH").ok().and_then(|text| u64::from_str_radix(&text, 16).ok()) {
+            for memory in factory.info(instruction).used_memory() {
+                let value = |register, _, _| register_value(before, register);
+                let address = memory.virtual_address(0, value).unwrap_or(0);
+                if !matches!(memory.access(), OpAccess::Read) && (address..address + match memory.memory_size().size() { 0 => 2700, size => size as u64 }).contains(&at) {
+                    println!("{}: {instruction} at {address:#x}", before.rip);
+                }
+            }
+        }
         *self.executions.entry(before.rip.0).or_default() += 1;
         if is_tick(instruction) {
             let ambiguous = instruction.near_branch_target() == instruction.next_ip();
@@ -59,6 +68,9 @@ impl Reference {
         if let Some(call) = call {
             let stack = Address(after.general[gpr::RSP]);
             let instructions = after.instructions;
+            if self.calls.len() < 2 && std::env::var_os("SHOW").is_some() {
+                println!("call or return {instruction} at {}", before.rip);
+            }
             self.calls.push(CallRecord { call, target: after.rip, stack, instructions });
         }
         if matches!(
@@ -198,7 +210,8 @@ fn check_memory(observed: &Observed, before: &[(Address, Vec<u8>)], after: &[(Ad
         for (index, ((old, new), undone)) in before.chunks(8).zip(after.chunks(8)).zip(undone.chunks(8)).enumerate() {
             let address = *start + 8 * index as u64;
             if observers.stores {
-                ensure!(old == undone, "store log misses a change at {address}: {old:x?} {undone:x?}");
+                let near: Vec<_> = observed.stores.iter().filter(|s| s.address.0.abs_diff(address.0) < 64).rev().take(8).collect();
+                ensure!(old == undone, "store log misses a change at {address}: {old:x?} {undone:x?} {near:x?}");
             }
             if old != new && observers.written_words {
                 let page = address.page_start();
@@ -211,7 +224,7 @@ fn check_memory(observed: &Observed, before: &[(Address, Vec<u8>)], after: &[(Ad
     Ok(())
 }
 
-fn check(reference: &Reference, observed: &Observed, observers: Observers) -> Result<()> {
+fn check(reference: &Reference, observed: &Observed, observers: Observers, space: &Space) -> Result<()> {
     if observers.calls {
         first_difference("call", &reference.calls, &observed.calls)?;
     }
@@ -220,8 +233,20 @@ fn check(reference: &Reference, observed: &Observed, observers: Observers) -> Re
         first_difference("target", &reference.flow.targets, &observed.flow.targets)?;
     }
     if observers.executions {
-        let list = |map: &BTreeMap<u64, u64>| map.iter().map(|(a, n)| (Address(*a), *n)).collect::<Vec<_>>();
-        first_difference("execution", &list(&reference.executions), &list(&observed.executions))?;
+        let all: BTreeSet<&u64> = reference.executions.keys().chain(observed.executions.keys()).collect();
+        let count = |map: &BTreeMap<u64, u64>, at: &u64| map.get(at).copied().unwrap_or(0);
+        let wrong: Vec<String> = all
+            .into_iter()
+            .map(|at| (at, count(&reference.executions, at), count(&observed.executions, at)))
+            .filter(|(_, expected, found)| expected != found)
+            // Reached, but left to the caller: counted all the same.
+            .filter(|(at, ..)| {
+                let instruction = decode(space, Address(**at));
+                expected_trap(&instruction).is_none() && instruction.mnemonic() != Mnemonic::Xend
+            })
+            .map(|(at, expected, found)| format!("{at:#x}: {} expected {expected} found {found}", decode(space, Address(*at))))
+            .collect();
+        ensure!(wrong.is_empty(), "{} executions: {:#?}", wrong.len(), &wrong[..wrong.len().min(6)]);
     }
     if observers.read_lines {
         for &line in &reference.lines {
@@ -295,7 +320,7 @@ fn observers_report_what_happened() {
                     ensure!(cpu.ticks == reference.ticks, "{} ticks", cpu.ticks);
                     ensure!(contents(&space)? == after, "memory differs");
                     check_memory(&observed, &before, &after, observers)?;
-                    check(&reference, &observed, observers)
+                    check(&reference, &observed, observers, &space)
                 };
                 if let Err(error) = run() {
                     println!("{} {observers:?} slice {slice:?}: {error:#}", sample.name);
