@@ -19,8 +19,9 @@ impl Session {
         number: i32,
         result: i64,
     ) -> Result<()> {
-        if (0..32).contains(&(number - self.rules.rrcall_base)) {
-            return self.rrcall(current, number - self.rules.rrcall_base);
+        let own = number.wrapping_sub(self.rules.rrcall_base);
+        if (0..32).contains(&own) {
+            return self.rrcall(current, own);
         }
         let tid = current.frame.tid;
         let arguments = arguments(&current.registers()?);

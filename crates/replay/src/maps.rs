@@ -91,17 +91,16 @@ impl Session {
         let backing = self.private_backing(map, place.range.end - place.range.start)?;
         self.map_at(tid, place, backing)?;
         if matches!(map.source, MapSource::Trace) && map.inode != 0 {
-            self.space_of_mut(tid)?.unknown_origin.insert(place.range.clone());
+            self.space_of_mut(tid)?.marks.unknown_origin.insert(place.range.clone());
         }
         Ok(())
     }
 
     pub(crate) fn map_at(&mut self, tid: Tid, place: &Place, backing: Backing) -> Result<()> {
         let space = self.space_of_mut(tid)?;
-        space.forget(&place.range);
-        space.space.map(place.range.clone(), place.protection(), backing)?;
+        space.map(place.range.clone(), place.protection(), backing)?;
         if place.flags & MAP_GROWSDOWN != 0 {
-            space.grows_down.insert(place.range.clone());
+            space.marks.grows_down.insert(place.range.clone());
         }
         Ok(())
     }

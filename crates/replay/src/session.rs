@@ -109,6 +109,11 @@ impl Rules {
             clear_fip_fdp: header.x86.clear_fip_fdp,
         }
     }
+
+    /// Number of one of rr's own calls.
+    pub fn rrcall(&self, number: i32) -> i32 {
+        self.rrcall_base.wrapping_add(number)
+    }
 }
 
 impl Session {

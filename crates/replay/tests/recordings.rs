@@ -12,6 +12,7 @@ fn check(name: &str) {
     {
         events += 1;
         assert_eq!(report.event.0, events, "{name}");
+        assert_eq!(report.warnings, [], "{name}: event {events} ({})", report.kind);
     }
     let summary = support::summary(name);
     assert_eq!(Some(events), summary["events"].as_u64(), "{name}");

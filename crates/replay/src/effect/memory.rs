@@ -61,7 +61,7 @@ impl Session {
         let prot = arguments[2] as i32;
         let space = self.space_of_mut(tid)?;
         if prot & PROT_GROWSDOWN != 0
-            && let Some(stack) = space.grows_down.containing(range.start)
+            && let Some(stack) = space.marks.grows_down.containing(range.start)
         {
             range.start = stack.start;
         }
@@ -107,10 +107,7 @@ impl Session {
         if to.start != from.start {
             space.unmap(to.clone())?;
             let part = from.start.range(kept);
-            space.dont_fork.relocate(&part, to.start);
-            space.wipe_on_fork.relocate(&part, to.start);
-            space.grows_down.relocate(&part, to.start);
-            space.unknown_origin.relocate(&part, to.start);
+            space.marks.relocate(&part, to.start);
             space.space.relocate(part, to.start)?;
             if kept < old_length {
                 space.unmap(from.start + kept..from.end)?;
@@ -143,8 +140,7 @@ impl Session {
             return Err(Problem::malformed("mremap duplicates a private mapping"));
         };
         let offset = offset + (from - mapping.range.start);
-        space.forget(&to);
-        space.space.map(to, protection(prot), Backing::Shared { object, offset })?;
+        space.map(to, protection(prot), Backing::Shared { object, offset })?;
         Ok(())
     }
 
@@ -177,10 +173,10 @@ impl Session {
             match advice {
                 MADV_DONTNEED | MADV_DONTNEED_LOCKED => self.discard(tid, range)?,
                 MADV_REMOVE => self.zero(tid, range)?,
-                MADV_DONTFORK => self.space_of_mut(tid)?.dont_fork.insert(range),
-                MADV_DOFORK => self.space_of_mut(tid)?.dont_fork.remove(&range),
-                MADV_WIPEONFORK => self.space_of_mut(tid)?.wipe_on_fork.insert(range),
-                MADV_KEEPONFORK => self.space_of_mut(tid)?.wipe_on_fork.remove(&range),
+                MADV_DONTFORK => self.space_of_mut(tid)?.marks.dont_fork.insert(range),
+                MADV_DOFORK => self.space_of_mut(tid)?.marks.dont_fork.remove(&range),
+                MADV_WIPEONFORK => self.space_of_mut(tid)?.marks.wipe_on_fork.insert(range),
+                MADV_KEEPONFORK => self.space_of_mut(tid)?.marks.wipe_on_fork.remove(&range),
                 _ => {}
             }
         }
@@ -190,7 +186,7 @@ impl Session {
     /// The mapped parts of a range lose what was written to private pages.
     pub(crate) fn discard(&mut self, tid: Tid, range: Range<Address>) -> Result<()> {
         for part in self.mapped_parts(tid, &range)? {
-            if self.space_of(tid)?.unknown_origin.touches(&part) {
+            if self.space_of(tid)?.marks.unknown_origin.touches(&part) {
                 return Err(Problem::unsupported("discarding pages of a file that was not kept"));
             }
             self.space_of_mut(tid)?.space.discard(part)?;
@@ -228,14 +224,14 @@ impl Session {
         let place = Place { range: map.range.clone(), prot, flags: MAP_SHARED };
         self.map_record(tid, &map, &place)?;
         let length = map.range.end - map.range.start;
-        self.space_of_mut(tid)?.segments.insert(map.range.start, length);
+        self.space_of_mut(tid)?.marks.segments.insert(map.range.start, length);
         Ok(())
     }
 
     pub(super) fn shmdt(&mut self, tid: Tid, arguments: [u64; 6]) -> Result<()> {
         let start = Address(arguments[0]);
         let space = self.space_of_mut(tid)?;
-        let length = space.segments.remove(&start);
+        let length = space.marks.segments.remove(&start);
         let length = length.ok_or_else(|| Problem::diverged("shmdt of an unknown segment"))?;
         space.unmap(start.range(length))?;
         Ok(())

@@ -61,7 +61,7 @@ impl Session {
             return Ok(None);
         }
         let tid = current.frame.tid;
-        let breakpoint = self.space_of(tid)?.breakpoint;
+        let breakpoint = self.space_of(tid)?.marks.breakpoint;
         let breakpoint = breakpoint
             .ok_or_else(|| Problem::malformed("a flush before the preload library is there"))?;
         Ok(Some(Goal::Flush {

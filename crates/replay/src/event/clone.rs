@@ -4,7 +4,7 @@ use machine::Backing;
 use model::{PAGE_SIZE, Tid, gpr};
 use rr_trace::TaskEventKind;
 
-use crate::address_space::AddressSpace;
+use crate::address_space::{AddressSpace, Marks};
 use crate::maps::Place;
 use crate::numbers::{CLONE_FILES, CLONE_SETTLS, CLONE_THREAD, CLONE_VM, syscall};
 use crate::numbers::{PROT_READ, PROT_WRITE};
@@ -115,13 +115,8 @@ impl Session {
         let mut child = AddressSpace::new(fresh);
         child.space.restore(&contents)?;
         let source = self.space_of(parent)?;
-        child.dont_fork = source.dont_fork.clone();
-        child.wipe_on_fork = source.wipe_on_fork.clone();
-        child.grows_down = source.grows_down.clone();
-        child.unknown_origin = source.unknown_origin.clone();
-        child.segments = source.segments.clone();
-        child.breakpoint = source.breakpoint;
-        for range in source.dont_fork.iter() {
+        child.marks = Marks { active_task: None, ..source.marks.clone() };
+        for range in source.marks.dont_fork.iter() {
             child.space.unmap(range.clone())?;
         }
         let others = self.tasks.values().filter(|task| task.space == parent_space);

@@ -17,7 +17,7 @@ const SYSCALL_BYTES: u8 = 2;
 impl Session {
     /// A byte in the buffer's header makes the preload library call this at all.
     pub(super) fn prepare_syscall(&mut self, tid: Tid, number: i32) -> Result<()> {
-        if number != self.rules.rrcall_base + rrcall::NOTIFY_SYSCALL_HOOK_EXIT {
+        if number != self.rules.rrcall(rrcall::NOTIFY_SYSCALL_HOOK_EXIT) {
             return Ok(());
         }
         let Some(range) = self.task(tid)?.syscall_buffer.clone() else { return Ok(()) };

@@ -80,8 +80,32 @@ fn compare_page(space: &Space, at: Address, expected: Option<&str>, hash: &Sha25
     match expected {
         None if zero => String::new(),
         Some(expected) if !zero && found.starts_with(expected) => String::new(),
+        Some(expected) if hash.hex(&with_written_vectors(&bytes)).starts_with(expected) => {
+            String::new()
+        }
         _ => format!(" page {at} differs;"),
     }
+}
+
+/// The page as the recording processor leaves it in areas of XSAVEC (from lazy binding) when all
+/// of XMM0 to 15 are zero: it stores the zeroes, and MXCSR, once the registers have been written at all
+/// (XSTATE_BV 2), the machine stores a component only when its value is not the initial one
+/// (XSTATE_BV 0). Either is right (SDM vol. 1, 13.10: XINUSE is up to the processor).
+fn with_written_vectors(page: &[u8]) -> Vec<u8> {
+    const COMPACTED: u64 = 1 << 63;
+    let mut page = page.to_vec();
+    for area in (0..page.len() - 576).step_by(64) {
+        let word = |at: usize| {
+            u64::from_le_bytes(page[area + at..area + at + 8].try_into().expect("eight bytes"))
+        };
+        if word(512) == 0 && word(520) & COMPACTED != 0 && word(520) & !COMPACTED < 1 << 20 {
+            page[area + 512] = 2;
+            page[area + 24..area + 28].copy_from_slice(&0x1f80_u32.to_le_bytes());
+            page[area + 28..area + 32].copy_from_slice(&0x2_ffff_u32.to_le_bytes());
+            page[area + 160..area + 416].fill(0);
+        }
+    }
+    page
 }
 
 fn address(text: &str) -> Address {
