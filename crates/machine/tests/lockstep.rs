@@ -52,7 +52,9 @@ fn for_each_sample(mode: &str, mut check: impl FnMut(&Sample, &mut Machine) -> R
         let mut machine = Machine::new(Options::default()).expect("machine");
         let begin = std::time::Instant::now();
         match check(&sample, &mut machine) {
-            Ok(count) => println!("{mode} {}: {count} instructions, {:?}", sample.name, begin.elapsed()),
+            Ok(count) => {
+                println!("{mode} {}: {count} instructions, {:?}", sample.name, begin.elapsed())
+            }
             Err(error) => {
                 println!("{mode} {}: {error:#}", sample.name);
                 failures.push(sample.name);
@@ -172,7 +174,8 @@ fn random_distances() {
                 Err((at, _, error)) => bail!("not the same twice: failed at slice {at}: {error:#}"),
             }
         }
-        bail!("seed {seed:#x} slice {index} fails from distance {fails}, passes {passes}: {slice:?}\n{text}")
+        bail!(
+            "seed {seed:#x} slice {index} fails from distance {fails}, passes {passes}: {slice:?}\n{text}"
+        )
     });
 }
-

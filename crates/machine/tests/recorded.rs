@@ -71,25 +71,41 @@ fn observers_and_slices_change_nothing() {
         let begin = std::time::Instant::now();
         let (space, first) = recording.repeat(&mut machine, run_freely)?;
         let hash = memory_hash(&space)?;
-        let slices: &[u64] = if first.instructions < 3_000_000 { &[7, 100, 128 << 10] } else { &[1000, 128 << 10] };
+        let slices: &[u64] =
+            if first.instructions < 3_000_000 { &[7, 100, 128 << 10] } else { &[1000, 128 << 10] };
         let mut runs = 1;
         for observers in sets {
             machine.set_observers(observers)?;
             for &slice in slices {
                 let context = || format!("{observers:?} slice {slice}");
-                let (space, cpu) = repeat_draining(&recording, &mut machine, slice).with_context(context)?;
+                let (space, cpu) =
+                    repeat_draining(&recording, &mut machine, slice).with_context(context)?;
                 let same = (cpu.instructions, cpu.ticks) == (first.instructions, first.ticks);
-                ensure!(same, "{}: {:?} and {:?}", context(), (cpu.instructions, cpu.ticks), (first.instructions, first.ticks));
+                ensure!(
+                    same,
+                    "{}: {:?} and {:?}",
+                    context(),
+                    (cpu.instructions, cpu.ticks),
+                    (first.instructions, first.ticks)
+                );
                 ensure!(memory_hash(&space)? == hash, "{}: memory", context());
                 runs += 1;
             }
         }
-        Ok(format!("{runs} runs of {} instructions the same, {:?}", first.instructions, begin.elapsed()))
+        Ok(format!(
+            "{runs} runs of {} instructions the same, {:?}",
+            first.instructions,
+            begin.elapsed()
+        ))
     });
 }
 
 /// Repeats it, throwing away what observers have collected now and then.
-fn repeat_draining(recording: &Recording, machine: &mut Machine, slice: u64) -> Result<(machine::Space, machine::Cpu)> {
+fn repeat_draining(
+    recording: &Recording,
+    machine: &mut Machine,
+    slice: u64,
+) -> Result<(machine::Space, machine::Cpu)> {
     let mut run = run_sliced(slice);
     recording.repeat(machine, |machine, space, cpu| {
         let exit = run(machine, space, cpu)?;
