@@ -112,46 +112,6 @@ fn tolerated(
     }
 }
 
-/// The code and the registers it starts with.
-fn start_of(generated: &Generated) -> String {
-    let Snippet { cpu, code, .. } = &generated.snippet;
-    let text = disassemble(code, cpu.rip, generated.instructions.len() + 1);
-    let (flags, fs, gs) = (cpu.rflags, cpu.fs_base, cpu.gs_base);
-    format!("{text}  start {:x?} rflags {flags:#x} fs {fs:#x} gs {gs:#x}\n", cpu.general)
-}
-
-/// Known differences that are let pass; each is counted and printed.
-fn tolerated(
-    generated: &Generated,
-    outcome: &Outcome,
-    exit: &Result<Exit, machine::Error>,
-) -> Option<&'static str> {
-    let at = generated.instructions.iter().find(|one| one.ip() == outcome.cpu.rip.0)?;
-    let Ending::Signal(signal, code, _) = outcome.ending else { return None };
-    match exit {
-        // The hardware looks at the alignment first.
-        Ok(Exit::Fault(fault)) if fault.signal != libc::SIGILL => {
-            let wide = at.memory_size().size() >= 16;
-            if wide && signal == libc::SIGSEGV && code == 0x80 {
-                return Some("alignment before page fault");
-            }
-            let elements = at.has_op_mask()
-                || format!("{:?}", at.mnemonic()).to_lowercase().contains("mask")
-                || at.is_save_restore_instruction()
-                || matches!(
-                    at.mnemonic(),
-                    Mnemonic::Fldenv | Mnemonic::Frstor | Mnemonic::Fnsave | Mnemonic::Fnstenv
-                );
-            let same = fault.signal == signal && fault.code == code;
-            (same && elements).then_some("address of a fault in a masked or large operand")
-        }
-        Err(machine::Error::Unsupported { .. }) => {
-            (signal == libc::SIGILL).then_some("unsupported instead of SIGILL")
-        }
-        _ => None,
-    }
-}
-
 /// What most likely fails, to group reports by.
 fn cause(generated: &Generated, outcome: &Outcome, failure: &Failure) -> String {
     let at = |rip: Address| generated.instructions.iter().find(|one| one.ip() == rip.0);
