@@ -10,7 +10,9 @@ use iced_x86::{
 };
 use machine::{CallRecord, ControlFlow, Cpu, Exit, Limits, Machine, Observers, Options, Space};
 use model::{Address, gpr};
-use testkit::{Image, Sample, expected_trap, general_number, is_tick, pin_thread, samples, start};
+use testkit::{
+    Image, Random, Sample, expected_trap, general_number, is_tick, pin_thread, samples, start,
+};
 
 /// Instructions of each program, at the most: a stretch between two system calls.
 const LENGTH: u64 = 300_000;
@@ -414,4 +416,41 @@ fn observers_report_what_happened() {
         );
     }
     assert!(failures.is_empty(), "{failures:?}");
+}
+
+#[test]
+fn hooks_stop_at_every_execution() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    pin_thread().expect("one CPU");
+    let mut random = Random::new(3);
+    for sample in samples(directory.path()).expect("sample programs") {
+        let mut machine = Machine::new(Options::default()).expect("machine");
+        let image = longest_stretch(&mut machine, &sample).expect("a stretch");
+        let mut space = image.load(&mut machine).expect("space");
+        let mut last = image.cpu.clone();
+        let reference = reference(&mut machine, &mut space, &mut last).expect("reference");
+        let executed: Vec<u64> = reference.executions.keys().copied().collect();
+        let rare = |count: u64| count < 2000;
+        for _ in 0..8 {
+            let hooks: Vec<Address> = (0..5)
+                .map(|_| Address(random.pick(&executed)))
+                .filter(|at| *at != image.cpu.rip && rare(reference.executions[&at.0]))
+                .collect();
+            machine.set_hooks(&hooks);
+            let mut space = image.load(&mut machine).expect("space");
+            let mut cpu = image.cpu.clone();
+            let mut stops: BTreeMap<u64, u64> = BTreeMap::new();
+            loop {
+                match machine.run(&mut space, &mut cpu, Limits::default()).expect("run") {
+                    Exit::Hook => *stops.entry(cpu.rip.0).or_default() += 1,
+                    _ => break,
+                }
+            }
+            let expected: BTreeMap<u64, u64> =
+                hooks.iter().map(|at| (at.0, reference.executions[&at.0])).collect();
+            assert_eq!(stops, expected, "{}", sample.name);
+            assert_eq!(cpu.instructions, reference.instructions, "{}", sample.name);
+            assert_eq!(cpu.ticks, reference.ticks, "{}", sample.name);
+        }
+    }
 }

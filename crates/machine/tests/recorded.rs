@@ -2,7 +2,7 @@
 //! end; the same under all observers and slice lengths.
 
 use anyhow::{Context, Result, ensure};
-use machine::{Machine, Observers, Options};
+use machine::{Cpu, Exit, Limits, Machine, Observers, Options, Space};
 use testkit::{Recording, Sample, memory_hash, pin_thread, run_freely, run_sliced, samples};
 
 const CALLS_MAX: usize = 1500;
@@ -114,4 +114,42 @@ fn repeat_draining(
         machine.take_control_flow();
         Ok(exit)
     })
+}
+
+/// Two address spaces of one machine, at the same guest addresses, in turns.
+#[test]
+fn address_spaces_do_not_meet() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    pin_thread().expect("one CPU");
+    let samples = samples(directory.path()).expect("sample programs");
+    let find = |name| samples.iter().find(|sample| sample.name == name).expect("sample");
+    let recording = Recording::make(find("dash"), CALLS_MAX).expect("recording");
+    let other = Recording::make(find("gunzip"), 0).expect("recording");
+    let mut machine = Machine::new(Options::default()).expect("machine");
+    let (_, alone) = recording.repeat(&mut machine, run_freely).expect("dash alone");
+    for slice in [500, 20_000] {
+        let mut other_space = other.start.load(&mut machine).expect("space");
+        let mut other_cpu = other.start.cpu.clone();
+        let mut rounds = 0;
+        let run = |machine: &mut Machine, space: &mut Space, cpu: &mut Cpu| loop {
+            let limits =
+                |cpu: &Cpu| Limits { instructions: Some(cpu.instructions + slice), ticks: None };
+            if rounds < 300 {
+                rounds += 1;
+                let limits = limits(&other_cpu);
+                // At its first system call it begins anew.
+                if let Exit::Trap { .. } = machine.run(&mut other_space, &mut other_cpu, limits)? {
+                    other_space = other.start.load(machine)?;
+                    other_cpu = other.start.cpu.clone();
+                }
+            }
+            let limits = if rounds < 300 { limits(cpu) } else { Limits::default() };
+            match machine.run(space, cpu, limits)? {
+                Exit::InstructionLimit => {}
+                exit => return Ok(exit),
+            }
+        };
+        let (_, cpu) = recording.repeat(&mut machine, run).expect("dash in turns");
+        assert_eq!((cpu.instructions, cpu.ticks), (alone.instructions, alone.ticks));
+    }
 }

@@ -100,7 +100,11 @@ fn rep_strings_stop_between_iterations() {
         cpu.general[gpr::RSP] = STACK_AREA.start + 0x1000;
         let states = sandbox.trace(&cpu, 45).expect("trace");
         let whole = states.iter().take_while(|state| state.rip == Address(address)).count() as u64;
-        let observers = Observers { written_words: round % 2 == 0, stores: round % 3 == 0, ..Default::default() };
+        let observers = Observers {
+            written_words: round % 2 == 0,
+            stores: round % 3 == 0,
+            ..Default::default()
+        };
         if round % 500 == 0 {
             machine.set_observers(observers).expect("observers");
         }
@@ -116,7 +120,11 @@ fn rep_strings_stop_between_iterations() {
             _ => states[(cut - 1).min(whole) as usize].clone(),
         };
         let lines = differences(&expected, &found, Extent::WithVector);
-        assert!(lines.is_empty(), "{cut} of {whole} iterations of {text}{:x?}: {lines:?}", cpu.general);
+        assert!(
+            lines.is_empty(),
+            "{cut} of {whole} iterations of {text}{:x?}: {lines:?}",
+            cpu.general
+        );
         let retired = u64::from(found.rip != Address(address));
         assert_eq!(found.instructions, retired, "{cut} of {whole} iterations of {text}");
         cuts += 1 - retired;
@@ -126,7 +134,10 @@ fn rep_strings_stop_between_iterations() {
             assert_eq!(exit, Exit::InstructionLimit);
             let last = &states[whole as usize];
             let lines = differences(last, &found, Extent::WithVector);
-            assert!(lines.is_empty(), "rest after {cut} of {whole} iterations of {text}: {lines:?}");
+            assert!(
+                lines.is_empty(),
+                "rest after {cut} of {whole} iterations of {text}: {lines:?}"
+            );
         }
         set_guest_memory(&mut space, &memory).expect("memory");
     }
@@ -134,4 +145,41 @@ fn rep_strings_stop_between_iterations() {
     guest_memory(&space, &mut now).expect("memory");
     assert!(now == memory);
     println!("{cuts} cut short");
+}
+
+#[test]
+fn code_runs_across_unit_borders_and_off_its_end() {
+    let mut machine = Machine::new(Options::default()).expect("machine");
+    let mut space = machine.new_space().expect("space");
+    let protection = Protection { read: true, write: false, execute: true };
+    // Start and end of code of nops, with a jump over the middle for good measure.
+    for (start, end) in [
+        (0x7ffe_ffff_e000, 0x7fff_0000_2000),
+        (0x1_0000_0000 - 0x1000, 0x1_0000_0000),
+        (0x1_0000_0000 - 0x1000, 0x1_0000_1000),
+        (0x7fff_ffff_e000, 0x7fff_ffff_f000),
+        (0x1_0000, 0x1_2000),
+    ] {
+        space.map(Address(start)..Address(end), protection, Backing::Zero).expect("map");
+        space.write(Address(start), &vec![0x90; (end - start) as usize]).expect("write");
+        for limit in [1, 100, u64::MAX] {
+            let mut cpu = machine::Cpu { rip: Address(start + 5), ..Default::default() };
+            let exit = loop {
+                let instructions = cpu.instructions.checked_add(limit);
+                match machine
+                    .run(&mut space, &mut cpu, Limits { instructions, ticks: None })
+                    .expect("run")
+                {
+                    Exit::InstructionLimit => {}
+                    exit => break exit,
+                }
+            };
+            let Exit::Fault(fault) = exit else { panic!("{exit:?}") };
+            const SEGV_MAPERR: i32 = 1;
+            assert_eq!((fault.signal, fault.code), (libc::SIGSEGV, SEGV_MAPERR));
+            assert_eq!((cpu.rip, fault.address), (Address(end), Address(end)));
+            assert_eq!(cpu.instructions, end - start - 5);
+        }
+        space.unmap(Address(start)..Address(end)).expect("unmap");
+    }
 }
