@@ -56,6 +56,8 @@ pub struct Outcome {
     pub status: i32,
     pub instructions: u64,
     pub ticks: u64,
+    /// What the machine did for it.
+    pub machine: machine::Statistics,
     pub system_calls: u64,
     /// Entries drained from the observers, by observer.
     pub observed: BTreeMap<&'static str, u64>,
@@ -106,7 +108,7 @@ pub fn run_in(machine: &mut Machine, options: &Options) -> Result<Outcome, Error
             Exit::Trap { kind, length } => {
                 if let Some(status) = guest.trap(kind, length)? {
                     guest.drain(machine, options.observers)?;
-                    return Ok(guest.outcome(status));
+                    return Ok(guest.outcome(status, machine.statistics()));
                 }
             }
         }
@@ -206,13 +208,14 @@ impl Guest {
         Error::Fault { fault, rip: self.cpu.rip, instructions: self.cpu.instructions }
     }
 
-    fn outcome(self, status: i32) -> Outcome {
+    fn outcome(self, status: i32, machine: machine::Statistics) -> Outcome {
         Outcome {
             status,
             instructions: self.cpu.instructions,
             ticks: self.cpu.ticks,
             system_calls: self.kernel.system_calls,
             observed: self.observed,
+            machine,
             unsupported: self.kernel.unsupported,
         }
     }

@@ -102,6 +102,13 @@ impl CodeCache {
         id
     }
 
+    /// The exits of the block made last, whose number is `id`.
+    pub fn exits_of(&self, id: u32) -> std::ops::Range<u32> {
+        let own = self.exits.iter().rev().take_while(|exit| exit.block == id).count() as u32;
+        let end = self.exits.len() as u32;
+        end - own..end
+    }
+
     /// Drops everything.
     pub fn flush(&mut self) {
         self.blocks.clear();

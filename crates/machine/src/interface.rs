@@ -88,11 +88,18 @@ impl Default for Options {
 }
 
 /// What the machine has done so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     pub blocks_translated: u64,
     pub instructions_translated: u64,
     pub exits: u64,
+    /// Instructions executed one at a time, and those of them with their operand bound.
+    pub singles: u64,
+    pub bound: u64,
+    /// Instructions carried out by the engine.
+    pub emulated: u64,
+    /// Host faults inside translated code.
+    pub faults: u64,
     pub cache_flushes: u64,
     pub cache_bytes: u64,
 }

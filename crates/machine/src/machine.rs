@@ -265,12 +265,14 @@ impl Machine {
     /// Runs fast code until about `budget` instructions have retired or something is to be done.
     fn slice(&mut self, space: &mut Space, cpu: &mut Cpu, budget: u64) -> Result<Step, Error> {
         let start = (budget << 24).wrapping_neg() | 32;
+        // What is emulated on the way counts by itself.
+        let counted = cpu.instructions;
         self.state().counter = start;
         self.observations.start(self.state_unchecked());
         let result = self.fast(space, cpu);
         let counter = self.state().counter;
         let state = self.state_unchecked();
-        self.observations.collect(state, space, cpu.instructions, start);
+        self.observations.collect(state, space, counted, start);
         let retired = (counter.wrapping_sub(start) as i64 >> 24) as u64;
         cpu.instructions += retired;
         cpu.ticks += counter >> 6 & 0x3_ffff;
@@ -361,6 +363,8 @@ impl Machine {
     }
 
     fn single_in(&mut self, space: &mut Space, cpu: &mut Cpu, mode: Mode) -> Result<Step, Error> {
+        self.statistics.singles += 1;
+        self.statistics.bound += u64::from(mode == Mode::Bound);
         let Some(id) = self.single_block(space, cpu.rip, mode)? else {
             return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
         };
@@ -390,6 +394,7 @@ impl Machine {
         instruction: &Instruction,
         iterations: Option<u64>,
     ) -> Result<Step, Error> {
+        self.statistics.emulated += 1;
         let address = cpu.rip;
         self.save(cpu);
         cpu.vector = self.state().vector.clone();
@@ -414,6 +419,7 @@ impl Machine {
     /// Makes the state precise after a host fault and finds out what it was. `None` is a missed
     /// indirect jump to `cpu.rip`.
     fn fault(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Option<Step>, Error> {
+        self.statistics.faults += 1;
         let state = self.state();
         let fault = state.fault;
         if fault.rip == 0 {
@@ -544,6 +550,14 @@ impl Machine {
             }
         }
         directory.insert_fast(start, id, &translated_from);
+        for exit in self.cache.exits_of(id) {
+            let ExitKind::Link { target, .. } = self.cache.exits[exit as usize].kind else {
+                continue;
+            };
+            if let Some(next) = directory.fast.get(&target) {
+                self.cache.link(exit, *next);
+            }
+        }
         Ok(Some(id))
     }
 
