@@ -64,10 +64,7 @@ pub fn emulate(
 
 fn is_port_string(instruction: &Instruction) -> bool {
     use Mnemonic as M;
-    matches!(
-        instruction.mnemonic(),
-        M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd
-    )
+    matches!(instruction.mnemonic(), M::Insb | M::Insw | M::Insd | M::Outsb | M::Outsw | M::Outsd)
 }
 
 fn is_transfer(instruction: &Instruction) -> bool {

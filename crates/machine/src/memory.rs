@@ -6,8 +6,11 @@
 //! changes to translated bytes are noticed, [`marks`] for what was written and read, and
 //! [`snapshot`] for going back.
 //!
-//! Costs: a mapping is one or two host calls of 1 to 3 us; a snapshot is about half a
-//! microsecond a page that changed; making a space the active one is a few stores a unit.
+//! Costs, on the machine this was written on: mapping 3 to 5 us, protecting and unmapping 2 us;
+//! a snapshot 0.8 us for each page that changed, and 2 us more when memory for the copy has to
+//! be got from the kernel; restoring 0.8 us a page; parking 1 us and coming back 2 us a page;
+//! collecting marks 0.4 us a page, and 1 us once for each page of marks that falls idle;
+//! becoming the active space 15 ns, being it still 4 ns.
 
 mod access;
 mod code;
@@ -100,6 +103,17 @@ impl Backing {
         }
     }
 
+    /// Whether `size` bytes of it can be told from offsets that files can have.
+    fn reaches(&self, size: u64) -> bool {
+        match self {
+            Backing::Zero => true,
+            Backing::File { offset, .. } | Backing::Shared { offset, .. } => {
+                offset.is_multiple_of(PAGE)
+                    && offset.checked_add(size).is_some_and(|end| end <= i64::MAX as u64)
+            }
+        }
+    }
+
     /// Whether both are the same bytes, for mappings of the same size.
     fn same(&self, other: &Backing) -> bool {
         match (self, other) {
@@ -166,6 +180,7 @@ impl Mapping {
 pub enum Error {
     #[error("{what}: {source}")]
     Host { what: String, source: std::io::Error },
+    /// Also for a backing whose offset is not page aligned or beyond what a file can have.
     #[error("guest range {0:?} is not page aligned, is empty or leaves the user half")]
     BadRange(Range<Address>),
     #[error("guest memory at {0} is not mapped")]
@@ -177,6 +192,9 @@ pub enum Error {
 }
 
 /// One guest address space.
+///
+/// After [`Error::Host`] from a call that changes mappings, the range that it was about is
+/// in between; other ranges are as before, and the space can be restored or dropped.
 #[derive(Debug)]
 pub struct Space {
     /// Tells the spaces of the process apart.
@@ -223,6 +241,9 @@ impl Space {
         backing: Backing,
     ) -> Result<(), Error> {
         check_range(&range)?;
+        if !backing.reaches(range.end.0 - range.start.0) {
+            return Err(Error::BadRange(range));
+        }
         self.unpark()?;
         self.ensure_units(&range)?;
         self.take_mappings(&range);
@@ -234,9 +255,10 @@ impl Space {
             self.shield(&range)
         });
         if let Err(error) = mapped {
+            // The first error is the one to report.
             self.mappings.remove(&range.start.0);
-            self.reset(&range)?;
-            self.drop_empty_islands(&range)?;
+            let _ = self.reset(&range);
+            let _ = self.drop_empty_islands(&range);
             return Err(error);
         }
         self.join_around(&range);
@@ -445,7 +467,7 @@ impl Space {
         let what = |source| {
             host::error(format!("clearing behind the file in {:?}", mapping.range), source)
         };
-        if tail == 0 || file.metadata().map_err(what)?.len() <= offset + length {
+        if tail == 0 || file.metadata().map_err(what)?.len() <= offset.saturating_add(*length) {
             return Ok(());
         }
         let start = self.place(mapping.range.start.0) + length;

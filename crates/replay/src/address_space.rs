@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use machine::{Protection, Space};
+use machine::{Backing, Protection, Space};
 use model::{Address, Tid};
 
 use crate::numbers::{PROT_EXEC, PROT_READ, PROT_WRITE};
@@ -13,6 +13,12 @@ use crate::rr_page::THREAD_LOCALS_PAGE;
 #[derive(Debug)]
 pub struct AddressSpace {
     pub space: Space,
+    pub marks: Marks,
+}
+
+/// What is known about addresses of a space, apart from mappings and contents.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
     /// Ranges that a forked child does not get, and those that it gets empty.
     pub dont_fork: Ranges,
     pub wipe_on_fork: Ranges,
@@ -28,38 +34,49 @@ pub struct AddressSpace {
     pub breakpoint: Option<BreakpointAt>,
 }
 
+impl Marks {
+    fn remove(&mut self, range: &Range<Address>) {
+        self.dont_fork.remove(range);
+        self.wipe_on_fork.remove(range);
+        self.grows_down.remove(range);
+        self.unknown_origin.remove(range);
+    }
+
+    /// What lies in `from` moves to `to`, as mremap(2) does with marks.
+    pub fn relocate(&mut self, from: &Range<Address>, to: Address) {
+        self.dont_fork.relocate(from, to);
+        self.wipe_on_fork.relocate(from, to);
+        self.grows_down.relocate(from, to);
+        self.unknown_origin.relocate(from, to);
+    }
+}
+
 impl AddressSpace {
     pub fn new(space: Space) -> AddressSpace {
-        AddressSpace {
-            space,
-            dont_fork: Ranges::default(),
-            wipe_on_fork: Ranges::default(),
-            grows_down: Ranges::default(),
-            unknown_origin: Ranges::default(),
-            active_task: None,
-            segments: BTreeMap::new(),
-            breakpoint: None,
-        }
+        AddressSpace { space, marks: Marks::default() }
     }
 
     pub fn has_thread_locals(&self) -> bool {
         self.space.mapping_at(THREAD_LOCALS_PAGE).is_some()
     }
 
+    /// A new mapping has none of the marks of what was there before.
+    pub fn map(
+        &mut self,
+        range: Range<Address>,
+        protection: Protection,
+        backing: Backing,
+    ) -> Result<(), machine::Error> {
+        self.marks.remove(&range);
+        self.space.map(range, protection, backing)
+    }
+
     pub fn unmap(&mut self, range: Range<Address>) -> Result<(), machine::Error> {
         if range.is_empty() {
             return Ok(());
         }
-        self.forget(&range);
+        self.marks.remove(&range);
         self.space.unmap(range)
-    }
-
-    /// A new mapping has none of the marks of what was there before.
-    pub fn forget(&mut self, range: &Range<Address>) {
-        self.dont_fork.remove(range);
-        self.wipe_on_fork.remove(range);
-        self.grows_down.remove(range);
-        self.unknown_origin.remove(range);
     }
 
     /// The end of the run of mapped addresses that begins at `start`.
@@ -123,7 +140,6 @@ impl Ranges {
         self.0.iter()
     }
 
-    /// What lies in `from` moves to `to`, as mremap(2) does with marks.
     pub fn relocate(&mut self, from: &Range<Address>, to: Address) {
         let moved: Vec<_> = self
             .0

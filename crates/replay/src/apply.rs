@@ -12,7 +12,7 @@ use crate::task::SpaceId;
 
 /// Dumps of syscall buffers are this long at most.
 const DUMP_BYTES_MAX: u64 = 64 << 20;
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What to do with bytes that have no memory under them.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,12 @@ fn put(space: &mut machine::Space, address: Address, bytes: &[u8], lenient: bool
     Ok(())
 }
 
-fn put_zeros(space: &mut machine::Space, address: Address, length: u64, lenient: bool) -> Result<()> {
+fn put_zeros(
+    space: &mut machine::Space,
+    address: Address,
+    length: u64,
+    lenient: bool,
+) -> Result<()> {
     let mut done = 0;
     while done < length {
         let count = (length - done).min(ZEROS.len() as u64) as usize;

@@ -6,8 +6,8 @@ use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
 use machine::Space;
 use model::{Address, Event, Ticks, Tid};
 
-use crate::registers::RegisterPair;
 use crate::Moment;
+use crate::registers::RegisterPair;
 
 /// Longest x86 instruction.
 const INSTRUCTION_BYTES: u64 = 15;

@@ -13,9 +13,15 @@ use crate::source::Current;
 
 impl Session {
     /// Applied before the frame's memory writes, with the registers of the exit.
-    pub(crate) fn apply_effects(&mut self, current: &mut Current, number: i32, result: i64) -> Result<()> {
-        if (0..32).contains(&(number - self.rules.rrcall_base)) {
-            return self.rrcall(current, number - self.rules.rrcall_base);
+    pub(crate) fn apply_effects(
+        &mut self,
+        current: &mut Current,
+        number: i32,
+        result: i64,
+    ) -> Result<()> {
+        let own = number.wrapping_sub(self.rules.rrcall_base);
+        if (0..32).contains(&own) {
+            return self.rrcall(current, own);
         }
         let tid = current.frame.tid;
         let arguments = arguments(&current.registers()?);

@@ -2,8 +2,8 @@
 
 use model::{Event, Tid};
 
-use crate::divergence::Divergence;
 use crate::Moment;
+use crate::divergence::Divergence;
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {

@@ -57,10 +57,10 @@ impl Session {
         }
         self.check_ticks(current)?;
         self.complete(current)?;
-        if self.rules.clear_fip_fdp {
-            if let Some(task) = self.tasks.get_mut(&tid) {
-                task.cpu.vector.0[FIP_AND_FDP].fill(0);
-            }
+        if self.rules.clear_fip_fdp
+            && let Some(task) = self.tasks.get_mut(&tid)
+        {
+            task.cpu.vector.0[FIP_AND_FDP].fill(0);
         }
         Ok(true)
     }

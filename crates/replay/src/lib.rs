@@ -33,7 +33,7 @@ mod registers;
 mod rr_page;
 mod run;
 mod session;
-mod shared;
+mod shared_files;
 mod source;
 mod task;
 mod threads;

@@ -91,17 +91,16 @@ impl Session {
         let backing = self.private_backing(map, place.range.end - place.range.start)?;
         self.map_at(tid, place, backing)?;
         if matches!(map.source, MapSource::Trace) && map.inode != 0 {
-            self.space_of_mut(tid)?.unknown_origin.insert(place.range.clone());
+            self.space_of_mut(tid)?.marks.unknown_origin.insert(place.range.clone());
         }
         Ok(())
     }
 
     pub(crate) fn map_at(&mut self, tid: Tid, place: &Place, backing: Backing) -> Result<()> {
         let space = self.space_of_mut(tid)?;
-        space.forget(&place.range);
-        space.space.map(place.range.clone(), place.protection(), backing)?;
+        space.map(place.range.clone(), place.protection(), backing)?;
         if place.flags & MAP_GROWSDOWN != 0 {
-            space.grows_down.insert(place.range.clone());
+            space.marks.grows_down.insert(place.range.clone());
         }
         Ok(())
     }
@@ -115,7 +114,7 @@ impl Session {
         };
         let offset = map.file_offset;
         let available = size.saturating_sub(offset).min(length);
-        if available == 0 || offset % PAGE_SIZE != 0 {
+        if available == 0 || !offset.is_multiple_of(PAGE_SIZE) {
             return Ok(Backing::Zero);
         }
         Ok(Backing::File { file, offset, length: available })
@@ -129,7 +128,7 @@ impl Session {
             offset: if anonymous { 0 } else { map.file_offset },
             length,
         };
-        if part.offset % PAGE_SIZE != 0 {
+        if !part.offset.is_multiple_of(PAGE_SIZE) {
             return Err(Problem::malformed("a shared mapping at an odd offset"));
         }
         let end = part.offset.checked_add(length);
@@ -152,7 +151,13 @@ impl Session {
     }
 
     /// Fills a shared mapping from the recording's copy of its file.
-    fn load_shared(&mut self, tid: Tid, map: &MMap, start: Address, part: &SharedPart) -> Result<()> {
+    fn load_shared(
+        &mut self,
+        tid: Tid,
+        map: &MMap,
+        start: Address,
+        part: &SharedPart,
+    ) -> Result<()> {
         let Some(path) = self.source.backing_path(map)? else { return Ok(()) };
         let (_, file_length) = self.backing.open(&path)?;
         let available = file_length.saturating_sub(part.offset).min(part.length);

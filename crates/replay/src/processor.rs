@@ -26,8 +26,10 @@ pub struct XsaveLayout {
 impl XsaveLayout {
     /// From CPUID leaf 0xD; without it there is only the FXSAVE image.
     pub fn new(cpuid: impl Fn(u32, u32) -> Option<CpuidRecord>) -> XsaveLayout {
-        let mut layout = XsaveLayout { size: LEGACY_BYTES, components: std::array::from_fn(|_| 0..0) };
-        let Some(leaf) = cpuid(CPUID_XSAVE, 0).filter(|leaf| leaf.ebx as usize >= LEGACY_BYTES) else {
+        let mut layout =
+            XsaveLayout { size: LEGACY_BYTES, components: std::array::from_fn(|_| 0..0) };
+        let Some(leaf) = cpuid(CPUID_XSAVE, 0).filter(|leaf| leaf.ebx as usize >= LEGACY_BYTES)
+        else {
             return layout;
         };
         layout.size = leaf.ebx as usize;
@@ -61,7 +63,10 @@ impl XsaveLayout {
 /// Why a recorded XSAVE image cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum XsaveProblem {
-    Length { expected: usize, found: usize },
+    Length {
+        expected: usize,
+        found: usize,
+    },
     /// The program used a part of the processor that this host does not have.
     ComponentMissing(usize),
     Compacted,
@@ -148,8 +153,8 @@ impl Processor {
     /// The effect of CPUID on the registers, from the recording; unknown leaves are all zero.
     pub fn cpuid(&self, cpu: &mut Cpu) {
         let (leaf, subleaf) = (cpu.general[gpr::RAX] as u32, cpu.general[gpr::RCX] as u32);
-        let (eax, ebx, ecx, edx) =
-            find(&self.records, leaf, subleaf).map_or((0, 0, 0, 0), |r| (r.eax, r.ebx, r.ecx, r.edx));
+        let (eax, ebx, ecx, edx) = find(&self.records, leaf, subleaf)
+            .map_or((0, 0, 0, 0), |r| (r.eax, r.ebx, r.ecx, r.edx));
         cpu.general[gpr::RAX] = u64::from(eax);
         cpu.general[gpr::RBX] = u64::from(ebx);
         cpu.general[gpr::RCX] = u64::from(ecx);
@@ -173,7 +178,9 @@ impl Processor {
         let initial = VectorState::default();
         let present = state.xstate_bv();
         let mut used = 0;
-        if present & 1 != 0 && (state.0[..24] != initial.0[..24] || state.0[32..160] != initial.0[32..160]) {
+        if present & 1 != 0
+            && (state.0[..24] != initial.0[..24] || state.0[32..160] != initial.0[32..160])
+        {
             used |= 1;
         }
         if present & 2 != 0 && state.0[160..LEGACY_DEFINED].iter().any(|&byte| byte != 0) {
@@ -259,7 +266,9 @@ impl VectorRegisters {
             word.copy_from_slice(component(5).get(index * 8..index * 8 + 8).unwrap_or(&[0; 8]));
             u64::from_le_bytes(word)
         });
-        let wide = |at: usize| u64::from(half(at)) | u64::from(half(at + 2)) << 16 | u64::from(half(at + 4)) << 32;
+        let wide = |at: usize| {
+            u64::from(half(at)) | u64::from(half(at + 2)) << 16 | u64::from(half(at + 4)) << 32
+        };
         VectorRegisters {
             x87: std::array::from_fn(|index| {
                 let mut value = [0; 10];

@@ -3,6 +3,8 @@
 use machine::{Cpu, FLAG_DIRECTION, FLAG_TRAP, FLAGS_ARITHMETIC};
 use model::{GENERAL_NAMES, Registers, gpr};
 
+use crate::task::Task;
+
 /// What rr leaves in rcx, r11 and the flags behind every recorded system call (rr-replay 4.1).
 pub const CANONICAL_RCX: u64 = u64::MAX;
 pub const CANONICAL_R11: u64 = 0x246;
@@ -64,6 +66,13 @@ pub fn load(registers: &Registers, cpu: &mut Cpu) {
     cpu.rflags = registers.eflags & FLAGS_IMPORTED;
     cpu.fs_base = registers.fs_base;
     cpu.gs_base = registers.gs_base;
+}
+
+/// Gives the registers that the kernel clobbers the values that rr leaves in them.
+pub fn canonicalise(task: &mut Task) {
+    task.cpu.general[gpr::RCX] = CANONICAL_RCX;
+    task.cpu.general[gpr::R11] = CANONICAL_R11;
+    task.cpu.rflags = CANONICAL_FLAGS;
 }
 
 /// The six arguments of an x86-64 system call.

@@ -25,7 +25,7 @@ const STUBS: [[u8; 3]; 9] = [CALL, CALL, CALL, CALL, NOTHING, CALL, CALL, NOTHIN
 
 /// Bytes behind the stubs: the in-replay flag and the breakpoint value.
 const FLAG_OFFSET: usize = 0x1b;
-const BREAKPOINT_VALUE: Range<usize> = 0x1f..0x27;
+pub const BREAKPOINT_VALUE: Range<usize> = 0x1f..0x27;
 
 /// Whether a `syscall` instruction here is performed by the replayer alone.
 pub fn is_untraced_stub(address: Address) -> bool {

@@ -41,9 +41,13 @@ pub enum Arrival {
 enum Next {
     Arrived,
     /// Run until the task has these ticks, or something happens.
-    Run { ticks: u64 },
+    Run {
+        ticks: u64,
+    },
     /// Execute one instruction, or one iteration of a `rep` string.
-    Step { iterations: Option<u64> },
+    Step {
+        iterations: Option<u64>,
+    },
     Overshot,
 }
 
@@ -74,7 +78,12 @@ impl Goal {
 
 impl Session {
     /// Runs a task until it has arrived, or until `until`.
-    pub(crate) fn run_to(&mut self, tid: Tid, goal: &Goal, until: Option<Moment>) -> Result<Arrival> {
+    pub(crate) fn run_to(
+        &mut self,
+        tid: Tid,
+        goal: &Goal,
+        until: Option<Moment>,
+    ) -> Result<Arrival> {
         let mut hooked = false;
         let arrival = self.run_to_inner(tid, goal, until, &mut hooked);
         if hooked {
@@ -121,6 +130,9 @@ impl Session {
             if self.stopped(tid, goal, exit, until)? {
                 return Ok(Arrival::Reached);
             }
+            if until.is_some_and(|until| until <= self.moment) {
+                return Ok(Arrival::Moment);
+            }
         }
     }
 
@@ -133,7 +145,9 @@ impl Session {
         }
         let on_the_way = Next::Run { ticks: ticks.saturating_add(1) };
         Ok(match goal {
-            Goal::Syscall { address, .. } if cpu.rip == *address && cpu.ticks == ticks => Next::Arrived,
+            Goal::Syscall { address, .. } if cpu.rip == *address && cpu.ticks == ticks => {
+                Next::Arrived
+            }
             Goal::Syscall { .. } | Goal::Instruction { .. } | Goal::Exception { .. } => on_the_way,
             Goal::Flush { buffer, breakpoint, record_bytes, .. } => {
                 let committed = || {
@@ -152,7 +166,9 @@ impl Session {
                 let same_vector = |vector: &VectorRegisters| {
                     vector.matches(&VectorRegisters::new(&cpu.vector, host))
                 };
-                if matches(registers, &task.registers()) && vector.as_deref().is_none_or(same_vector) {
+                if matches(registers, &task.registers())
+                    && vector.as_deref().is_none_or(same_vector)
+                {
                     Next::Arrived
                 } else {
                     Next::Step { iterations: Some(1) }
@@ -222,7 +238,13 @@ impl Session {
     }
 
     /// Whether this stop of the machine is the arrival.
-    fn stopped(&mut self, tid: Tid, goal: &Goal, exit: Exit, until: Option<Moment>) -> Result<bool> {
+    fn stopped(
+        &mut self,
+        tid: Tid,
+        goal: &Goal,
+        exit: Exit,
+        until: Option<Moment>,
+    ) -> Result<bool> {
         match exit {
             // `next` looks at the state again.
             Exit::InstructionLimit | Exit::TickLimit | Exit::Hook => Ok(false),
@@ -241,7 +263,12 @@ impl Session {
         }
     }
 
-    pub(crate) fn check_exception(&self, tid: Tid, registers: &Registers, ticks: Ticks) -> Result<()> {
+    pub(crate) fn check_exception(
+        &self,
+        tid: Tid,
+        registers: &Registers,
+        ticks: Ticks,
+    ) -> Result<()> {
         let task = self.task(tid)?;
         if task.cpu.ticks != ticks.0 {
             return Err(Problem::diverged("the exception came at other ticks"));

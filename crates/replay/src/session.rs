@@ -14,7 +14,7 @@ use crate::preload::Sizes;
 use crate::problem::{Problem, Result};
 use crate::processor::{Processor, VectorRegisters};
 use crate::registers::all_pairs;
-use crate::shared::SharedFiles;
+use crate::shared_files::SharedFiles;
 use crate::source::{Current, Source};
 use crate::task::{FilesId, SpaceId, Task, ThreadGroup};
 use crate::{Error, Moment, TickRule, rr_page};
@@ -44,7 +44,7 @@ pub struct EventReport {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Progress {
     Event(EventReport),
-    /// The moment is reached, and the next thing to do is to execute an instruction.
+    /// The moment is reached. If instructions were executed, there may be events that need none.
     Moment,
     /// There are no more events.
     End,
@@ -109,6 +109,11 @@ impl Rules {
             clear_fip_fdp: header.x86.clear_fip_fdp,
         }
     }
+
+    /// Number of one of rr's own calls.
+    pub fn rrcall(&self, number: i32) -> i32 {
+        self.rrcall_base.wrapping_add(number)
+    }
 }
 
 impl Session {
@@ -145,7 +150,8 @@ impl Session {
         Ok(session)
     }
 
-    /// Goes on to the end of the next event, but executes no instruction behind `until`.
+    /// Goes on to the end of the next event, but executes no instruction behind `until`, and
+    /// comes back as soon as the last one before it has been executed.
     ///
     /// With `until` being the present moment, only events are replayed that need no instruction.
     pub fn advance(&mut self, until: Option<Moment>) -> std::result::Result<Progress, Error> {

@@ -105,10 +105,9 @@ impl Current {
     /// The 64-bit registers of the frame.
     pub fn registers(&self) -> Result<Registers> {
         match &self.frame.registers {
-            Some(registers) => registers
-                .x8664()
-                .copied()
-                .ok_or_else(|| Problem::unsupported("32-bit tasks")),
+            Some(registers) => {
+                registers.x8664().copied().ok_or_else(|| Problem::unsupported("32-bit tasks"))
+            }
             None => Err(Problem::malformed("the frame has no registers")),
         }
     }

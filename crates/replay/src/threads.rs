@@ -21,21 +21,21 @@ impl Session {
             self.write_rseq_cpu(tid)?;
         }
         let space = self.space_of(tid)?;
-        let previous = space.active_task;
+        let previous = space.marks.active_task;
         if previous == Some(tid) || !space.has_thread_locals() {
             return Ok(());
         }
         let mut bytes = [0; THREAD_LOCALS_BYTES];
         space.space.read(THREAD_LOCALS_PAGE, &mut bytes)?;
         let id = self.task(tid)?.space;
-        if let Some(previous) = previous.and_then(|tid| self.tasks.get_mut(&tid)) {
-            if previous.space == id {
-                previous.thread_locals = bytes;
-            }
+        if let Some(previous) = previous.and_then(|tid| self.tasks.get_mut(&tid))
+            && previous.space == id
+        {
+            previous.thread_locals = bytes;
         }
         let own = self.task(tid)?.thread_locals;
         let space = self.space_of_mut(tid)?;
-        space.active_task = Some(tid);
+        space.marks.active_task = Some(tid);
         space.space.write(THREAD_LOCALS_PAGE, &own)?;
         Ok(())
     }
@@ -54,7 +54,7 @@ impl Session {
     pub(crate) fn thread_locals_of(&self, tid: Tid) -> Result<[u8; THREAD_LOCALS_BYTES]> {
         let (task, space) = (self.task(tid)?, self.space_of(tid)?);
         let mut bytes = task.thread_locals;
-        if space.active_task == Some(tid) && space.has_thread_locals() {
+        if space.marks.active_task == Some(tid) && space.has_thread_locals() {
             space.space.read(THREAD_LOCALS_PAGE, &mut bytes)?;
         }
         Ok(bytes)
@@ -65,7 +65,7 @@ impl Session {
         let task = self.task_mut(tid)?;
         task.thread_locals[..8].copy_from_slice(&end.0.to_le_bytes());
         let space = self.space_of_mut(tid)?;
-        if space.active_task == Some(tid) && space.has_thread_locals() {
+        if space.marks.active_task == Some(tid) && space.has_thread_locals() {
             let address = THREAD_LOCALS_PAGE + thread_locals::STUB_ALT_STACK;
             space.space.write_u64(address, end.0)?;
         }
@@ -98,7 +98,9 @@ impl Session {
 
     pub(crate) fn drop_unused_space(&mut self, id: SpaceId) {
         if !self.tasks.values().any(|task| task.space == id) {
-            self.spaces.remove(&id);
+            if let Some(space) = self.spaces.remove(&id) {
+                self.machine.forget_space(&space.space);
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::numbers::{ENOMEM, PR_SET_NAME, SIGSEGV, SIGTRAP, syscall};
 use crate::numbers::{MADV_DONTNEED, MADV_DONTNEED_LOCKED};
 use crate::preload::{BufferRecord, buffer, read_u32};
 use crate::problem::{Problem, Result};
-use crate::registers;
+use crate::registers::{self, canonicalise};
 use crate::rr_page::{REPLAY_ASSIST, is_untraced_stub};
 use crate::run::{Goal, set_result};
 use crate::session::Session;
@@ -49,9 +49,13 @@ impl Session {
             Trap::Rdpid => self.rdpid(tid, length)?,
             Trap::Xbegin => self.abort_transaction(tid, length)?,
             Trap::Rdrand | Trap::Rdseed => {
-                return Err(Problem::unsupported("random numbers of the processor, which rr does not record"));
+                return Err(Problem::unsupported(
+                    "random numbers of the processor, which rr does not record",
+                ));
             }
-            Trap::Int80 | Trap::Sysenter => return Err(Problem::unsupported("32-bit system calls")),
+            Trap::Int80 | Trap::Sysenter => {
+                return Err(Problem::unsupported("32-bit system calls"));
+            }
             Trap::Rdpkru | Trap::Wrpkru => return Err(Problem::unsupported("protection keys")),
         }
         Ok(false)
@@ -64,7 +68,11 @@ impl Session {
 
     fn breakpoint(&mut self, tid: Tid, goal: &Goal, length: u8) -> Result<bool> {
         let Goal::Exception { signal: SIGTRAP, registers, ticks } = goal else {
-            return self.arrived_or(tid, goal, "a breakpoint that the recording does not have here");
+            return self.arrived_or(
+                tid,
+                goal,
+                "a breakpoint that the recording does not have here",
+            );
         };
         self.retire(tid, length)?;
         self.check_exception(tid, registers, *ticks)?;
@@ -136,10 +144,12 @@ impl Session {
         let result = recorded.map_or(0, |record| record.result);
         let result = self.perform_untraced(tid, number, arguments, result)?;
         self.retire(tid, length)?;
+        // The registers that the kernel clobbers are as in rr's own replay; the library gives
+        // them the same values right afterwards.
         let task = self.task_mut(tid)?;
         set_result(task, result);
-        task.cpu.general[gpr::RCX] = task.cpu.rip.0;
-        task.cpu.general[gpr::R11] = task.cpu.rflags;
+        canonicalise(task);
+        task.orig_rax = number as u64;
         Ok(())
     }
 

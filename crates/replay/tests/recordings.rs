@@ -8,11 +8,11 @@ use rr_trace::Trace;
 fn check(name: &str) {
     let mut session = support::open(name);
     let mut events = 0;
-    while let Some(report) =
-        session.step_event().unwrap_or_else(|error| panic!("{name}: {error}"))
+    while let Some(report) = session.step_event().unwrap_or_else(|error| panic!("{name}: {error}"))
     {
         events += 1;
         assert_eq!(report.event.0, events, "{name}");
+        assert_eq!(report.warnings, [], "{name}: event {events} ({})", report.kind);
     }
     let summary = support::summary(name);
     assert_eq!(Some(events), summary["events"].as_u64(), "{name}");
@@ -72,12 +72,4 @@ recordings! {
 #[test]
 fn a_missing_recording_is_an_error() {
     assert!(Trace::open(&support::traces().join("does-not-exist")).is_err());
-}
-
-#[test]
-fn zz_coarse() {
-    let name = std::env::var("T").unwrap();
-    let stride: usize = std::env::var("STRIDE").unwrap().parse().unwrap();
-    let from: usize = std::env::var("FROM").unwrap().parse().unwrap();
-    support::steps::coarse(&name, from, stride);
 }

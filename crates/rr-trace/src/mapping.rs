@@ -1,6 +1,8 @@
 //! Mapping records: what was mapped where, and where its contents come from.
 
+use std::fs::Metadata;
 use std::ops::Range;
+use std::os::unix::fs::MetadataExt;
 
 use model::{Address, Event, Tid};
 
@@ -22,6 +24,33 @@ pub struct MMap {
     /// Other descriptors through which the mapped file can be written.
     pub extra_fds: Vec<RemoteFd>,
     pub skip_monitoring_mapped_fd: bool,
+}
+
+impl MMap {
+    /// Names what is no longer as it was when the backing file was mapped, if that is known:
+    /// the file may then have other contents than the program saw. Nothing for the recorder's
+    /// own copies and for packed recordings, which do not change.
+    pub fn changes_since_recording(&self, file: &Metadata) -> Vec<&'static str> {
+        let MapSource::File { backing_name } = &self.source else { return vec![] };
+        let own_copy =
+            [&b"mmap_copy_"[..], b"mmap_clone_"].iter().any(|p| backing_name.starts_with(p));
+        let known = Stat { size: 0, ..self.stat } != Stat::default();
+        if own_copy || !known {
+            return vec![];
+        }
+        let size = u64::try_from(self.stat.size).ok();
+        [
+            ("inode", self.inode != file.ino()),
+            ("mode", self.stat.mode != file.mode()),
+            ("owner", self.stat.uid != file.uid()),
+            ("group", self.stat.gid != file.gid()),
+            ("size", size != Some(file.size())),
+            ("modification time", self.stat.mtime != file.mtime()),
+        ]
+        .into_iter()
+        .filter_map(|(name, changed)| changed.then_some(name))
+        .collect()
+    }
 }
 
 /// Contents of a new mapping.

@@ -183,8 +183,8 @@ fn damaged_task_events() {
 
 #[test]
 fn damaged_data() {
-    // Any stream will do, and the files called data are too long.
-    fuzz("mmaps", true, parsers::data);
+    // Any stream will do, and the files called data are long.
+    fuzz("events", true, parsers::data);
 }
 
 #[test]

@@ -29,8 +29,7 @@ pub struct X87 {
 }
 
 impl X87 {
-    pub const INITIAL: X87 =
-        X87 { control: 0x37f, status: 0, valid: 0, registers: [[0; 10]; 8] };
+    pub const INITIAL: X87 = X87 { control: 0x37f, status: 0, valid: 0, registers: [[0; 10]; 8] };
 
     pub fn top(&self) -> usize {
         usize::from(self.status >> 11 & 7)
@@ -90,7 +89,11 @@ pub fn mxcsr(state: &VectorState) -> u32 {
     u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
+/// A value other than the initial one makes SSE count as in use, so that nobody drops it.
 pub fn set_mxcsr(state: &mut VectorState, value: u32) {
+    if value != MXCSR_INITIAL {
+        component_bytes_mut(state, SSE);
+    }
     state.0[MXCSR..MXCSR + 4].copy_from_slice(&value.to_le_bytes());
 }
 
@@ -133,8 +136,8 @@ pub fn set_mask(state: &mut VectorState, number: usize, value: u64) {
 pub fn in_use(state: &VectorState) -> u64 {
     let mut bits = u64::from(x87(state) != X87::INITIAL) << X87;
     for number in SSE..63 {
-        let used = component_bytes(state, number)
-            .is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0));
+        let used =
+            component_bytes(state, number).is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0));
         bits |= u64::from(used) << number;
     }
     bits

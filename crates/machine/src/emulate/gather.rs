@@ -43,6 +43,8 @@ fn gather_by_k(
             continue;
         }
         gather_element(space, cpu, instruction, data, element, size)?;
+        // With the first element already, so that a later fault shows it (observed on Zen 5).
+        truncate(cpu, data, data.size());
         components::set_mask(&mut cpu.vector, mask, bits & !(1 << element));
     }
     truncate(cpu, data, size * count);
@@ -61,10 +63,9 @@ fn gather_by_vector(
     for element in 0..count {
         let mut bits = components::vector(&cpu.vector, mask.number());
         let range = element * size..(element + 1) * size;
-        if bits[range.end - 1] & 0x80 == 0 {
-            continue;
+        if bits[range.end - 1] & 0x80 != 0 {
+            gather_element(space, cpu, instruction, data, element, size)?;
         }
-        gather_element(space, cpu, instruction, data, element, size)?;
         bits[range].fill(0);
         components::set_vector(&mut cpu.vector, mask.number(), &bits);
     }

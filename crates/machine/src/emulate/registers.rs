@@ -76,7 +76,7 @@ pub fn subtraction_flags(left: u64, right: u64, size: usize) -> u64 {
     let mut flags = 0;
     let mut set = |flag, condition| flags |= if condition { flag } else { 0 };
     set(CARRY, left < right);
-    set(PARITY, (result as u8).count_ones() % 2 == 0);
+    set(PARITY, (result as u8).count_ones().is_multiple_of(2));
     set(ADJUST, (left ^ right ^ result) & 0x10 != 0);
     set(ZERO, result == 0);
     set(SIGN, result >> top & 1 != 0);

@@ -2,7 +2,7 @@
 //!
 //! In 64-bit mode the stack pointer is always rsp as a whole; operands have 8 or 2 bytes.
 
-use iced_x86::{Instruction, Mnemonic, OpKind, Register};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 use model::gpr;
 
 use super::access::{Place, Stop, check, load_integer, operand, store_integer};
@@ -64,42 +64,38 @@ pub fn pop_flags(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -> Res
 
 pub fn leave(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -> Result<(), Stop> {
     let frame = cpu.general[RBP];
-    let size = if instruction.code() == iced_x86::Code::Leavew { 2 } else { 8 };
+    let size = if instruction.code() == Code::Leavew { 2 } else { 8 };
     let value = load_integer(space, Place::stack(frame), size)?;
     cpu.general[RSP] = frame.wrapping_add(size as u64);
     registers::write(cpu, frame_register(size), value);
     Ok(())
 }
 
-/// SDM vol. 2, ENTER.
+/// SDM vol. 2, ENTER. A fault leaves the registers alone, but not the memory below the top of the
+/// stack: what has been pushed by then stays.
 pub fn enter(space: &mut Space, cpu: &mut Cpu, instruction: &Instruction) -> Result<(), Stop> {
-    let size = if instruction.code() == iced_x86::Code::Enterw_imm16_imm8 { 2 } else { 8 };
+    let size = if instruction.code() == Code::Enterw_imm16_imm8 { 2 } else { 8 };
     let step = size as u64;
     let level = u64::from(instruction.immediate8_2nd() % 32);
-    let (old_frame, old_top) = (cpu.general[RBP], cpu.general[RSP]);
-    let frame = old_top.wrapping_sub(step);
-    let mut values = vec![old_frame];
-    for outer in 1..level {
-        let at = Place::stack(old_frame.wrapping_sub(outer * step));
-        values.push(load_integer(space, at, size)?);
+    let old_frame = cpu.general[RBP];
+    let mut top = cpu.general[RSP].wrapping_sub(step);
+    let frame = top;
+    store_integer(space, Place::stack(top), size, old_frame)?;
+    for outer in 1..=level {
+        let value = if outer < level {
+            let at = Place::stack(old_frame.wrapping_sub(outer * step));
+            load_integer(space, at, size)?
+        } else {
+            frame
+        };
+        top = top.wrapping_sub(step);
+        store_integer(space, Place::stack(top), size, value)?;
     }
-    if level > 0 {
-        values.push(frame);
-    }
-    let reserved = u64::from(instruction.immediate16());
-    let places = (1..).map(|n: u64| Place::stack(old_top.wrapping_sub(n * step)));
-    let stores: Vec<_> = places.zip(values).collect();
-    for (place, _) in &stores {
-        check(space, *place, step, AccessKind::Write)?;
-    }
-    let bottom = old_top.wrapping_sub(stores.len() as u64 * step).wrapping_sub(reserved);
-    // The new top is probed as if written (SDM vol. 2, ENTER).
-    check(space, Place::stack(bottom), step, AccessKind::Write)?;
-    for (place, value) in stores {
-        store_integer(space, place, size, value)?;
-    }
+    top = top.wrapping_sub(u64::from(instruction.immediate16()));
+    // The new top is probed as if written.
+    check(space, Place::stack(top), step, AccessKind::Write)?;
     registers::write(cpu, frame_register(size), frame);
-    cpu.general[RSP] = bottom;
+    cpu.general[RSP] = top;
     Ok(())
 }
 

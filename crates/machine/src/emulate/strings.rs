@@ -82,9 +82,8 @@ fn plan(cpu: &Cpu, instruction: &Instruction) -> Plan {
         M::Cmpsd => (Operation::Compare, 4),
         _ => (Operation::Compare, 8),
     };
-    let narrow = (0..instruction.op_count()).any(|n| {
-        matches!(instruction.op_kind(n), OpKind::MemorySegESI | OpKind::MemoryESEDI)
-    });
+    let narrow = (0..instruction.op_count())
+        .any(|n| matches!(instruction.op_kind(n), OpKind::MemorySegESI | OpKind::MemoryESEDI));
     let source_base = match instruction.segment_prefix() {
         Register::FS => cpu.fs_base,
         Register::GS => cpu.gs_base,

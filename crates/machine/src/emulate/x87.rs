@@ -4,8 +4,9 @@
 use iced_x86::{Code, Instruction};
 use model::Address;
 
-use super::access::{Stop, operand, store};
+use super::access::{Stop, check, operand, store};
 use super::components::{self, X87};
+use crate::memory::AccessKind;
 use crate::{Cpu, Fault, Space};
 
 pub fn store_environment(
@@ -35,8 +36,14 @@ pub fn store_environment(
     if whole {
         image.extend(x87.registers.as_flattened());
     }
-    store(space, operand(cpu, instruction, 0, 0), &image)?;
+    let place = operand(cpu, instruction, 0, 0);
+    // The last byte is probed after the control word (observed on Zen 5).
+    check(space, place, if narrow { 2 } else { 4 }, AccessKind::Write)?;
+    check(space, place.offset(image.len() as u64 - 1), 1, AccessKind::Write)?;
+    store(space, place, &image)?;
     if whole {
+        let top = x87.top();
+        x87.registers.rotate_right(top);
         x87 = X87 { registers: x87.registers, ..X87::INITIAL };
     } else {
         // All exceptions become masked, hence none is pending: ES and B go.

@@ -26,6 +26,8 @@ pub fn save(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(
     let requested = requested(cpu)?;
     let compacted = matches!(instruction.mnemonic(), M::Xsavec | M::Xsavec64);
     let plain = matches!(instruction.mnemonic(), M::Xsave | M::Xsave64);
+    let format = if compacted { requested | COMPACTED } else { 0 };
+    check_area(space, place, format, requested, AccessKind::Write)?;
     let mut in_use = components::in_use(&cpu.vector);
     if compacted && components::mxcsr(&cpu.vector) != MXCSR_INITIAL {
         in_use |= 1 << SSE;
@@ -38,40 +40,38 @@ pub fn save(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(
         pieces.push((HEADER + 8, (requested | COMPACTED).to_le_bytes().to_vec()));
         saved
     } else {
-        check(space, place, HEADER_END, AccessKind::Write)?;
         let mut old = [0; 8];
         load(space, place.offset(HEADER), &mut old)?;
         u64::from_le_bytes(old) & !requested | in_use & requested
     };
     pieces.push((HEADER, bits.to_le_bytes().to_vec()));
-    let format = if compacted { requested | COMPACTED } else { 0 };
     for (number, offset, size) in extended(format, saved) {
         let bytes = components::component_bytes(&cpu.vector, number);
         pieces.push((offset, bytes.map_or_else(|| vec![0; size as usize], <[u8]>::to_vec)));
     }
-    check(space, place, HEADER_END, AccessKind::Write)?;
     store_pieces(space, place, &pieces)
 }
 
 pub fn restore(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -> Result<(), Stop> {
     let place = aligned(operand(cpu, instruction, 0, 0), 64)?;
     let requested = requested(cpu)?;
+    // The first byte is probed, then the header read (observed on Zen 5).
+    check(space, place, 1, AccessKind::Read)?;
+    check(space, place.offset(HEADER), HEADER_END - HEADER, AccessKind::Read)?;
     let mut image = vec![0; HEADER_END as usize];
     load(space, place, &mut image)?;
-    let word = |at: u64| little_endian(&image[at as usize..at as usize + 8]);
-    let (bits, format) = (word(HEADER), word(HEADER + 8));
-    let reserved = image[HEADER as usize + 16..].iter().any(|byte| *byte != 0);
-    check_header(bits, format, reserved)?;
+    let (bits, format) = header(&image);
+    check_header(&image)?;
+    let mxcsr = restored_mxcsr(&image, format, requested)?;
+    let loaded = requested & bits;
+    let touched = if format & COMPACTED == 0 { requested } else { loaded };
+    check_area(space, place, format, touched, AccessKind::Read)?;
 
     let mut state = cpu.vector.clone();
-    let loaded = requested & bits;
-    let compacted = format & COMPACTED != 0;
-    if compacted && requested >> SSE & 1 != 0 && bits >> SSE & 1 == 0 {
-        components::set_mxcsr(&mut state, MXCSR_INITIAL);
-    } else if if compacted { requested >> SSE & 1 != 0 } else { requested & 6 != 0 } {
-        components::set_mxcsr(&mut state, checked_mxcsr(&image)?);
-    }
     restore_legacy(&mut state, &image, requested & LEGACY, loaded);
+    if let Some(mxcsr) = mxcsr {
+        components::set_mxcsr(&mut state, mxcsr);
+    }
     for number in (AVX..63).filter(|n| requested >> n & 1 != 0) {
         components::clear(&mut state, number);
     }
@@ -115,14 +115,55 @@ fn aligned(place: Place, alignment: u64) -> Result<Place, Stop> {
     if place.address.is_multiple_of(alignment) { Ok(place) } else { Err(protection_fault()) }
 }
 
-/// The #GP conditions of SDM vol. 1, 13.8, on the header.
-fn check_header(bits: u64, format: u64, reserved: bool) -> Result<(), Stop> {
+/// The area up to the end of the last component asked for; its last byte is probed
+/// after the first (observed on Zen 5).
+fn check_area(
+    space: &Space,
+    place: Place,
+    format: u64,
+    requested: u64,
+    kind: AccessKind,
+) -> Result<(), Stop> {
+    let ends = extended(format, requested).into_iter().map(|(_, offset, size)| offset + size);
+    let length = ends.max().unwrap_or(HEADER_END);
+    check(space, place, 1, kind)?;
+    check(space, place.offset(length - 1), 1, kind)?;
+    check(space, place, length, kind)
+}
+
+/// The #GP conditions of SDM vol. 1, 13.8, on the header: the standard form ignores its bytes from
+/// 24, the compacted form does not.
+fn check_header(image: &[u8]) -> Result<(), Stop> {
+    let (bits, format) = header(image);
+    let any = |range: std::ops::Range<usize>| {
+        image[HEADER as usize..][range].iter().any(|byte| *byte != 0)
+    };
     let bad = if format & COMPACTED == 0 {
-        format != 0 || reserved || bits & !host().xcr0 != 0
+        any(8..24) || bits & !host().xcr0 != 0
     } else {
-        reserved || format & !COMPACTED & !host().xcr0 != 0 || bits & !format != 0
+        any(16..64) || format & !COMPACTED & !host().xcr0 != 0 || bits & !format != 0
     };
     if bad { Err(protection_fault()) } else { Ok(()) }
+}
+
+/// XSTATE_BV and XCOMP_BV.
+fn header(image: &[u8]) -> (u64, u64) {
+    let word = |at: u64| little_endian(&image[at as usize..at as usize + 8]);
+    (word(HEADER), word(HEADER + 8))
+}
+
+/// The standard form loads MXCSR along with SSE or AVX, in use or not; to the compacted form it
+/// is a part of SSE (SDM vol. 1, 13.8).
+fn restored_mxcsr(image: &[u8], format: u64, requested: u64) -> Result<Option<u32>, Stop> {
+    let compacted = format & COMPACTED != 0;
+    let with = if compacted { 1 << SSE } else { 1 << SSE | 1 << AVX };
+    if requested & with == 0 {
+        Ok(None)
+    } else if compacted && header(image).0 >> SSE & 1 == 0 {
+        Ok(Some(MXCSR_INITIAL))
+    } else {
+        checked_mxcsr(image).map(Some)
+    }
 }
 
 fn checked_mxcsr(image: &[u8]) -> Result<u32, Stop> {

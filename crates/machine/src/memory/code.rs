@@ -16,7 +16,8 @@ use super::{Backing, Error, Space, object, pages_of};
 /// Guarantees about a page that code was made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CodePage {
-    /// The guest cannot write it: it changes only through calls to this crate.
+    /// The guest cannot write it here: it changes through calls to this crate, and through
+    /// other mappings of its object, which are shielded.
     Fixed,
     /// The guest can write it, and the first write faults.
     Shielded,
@@ -247,6 +248,12 @@ impl Space {
     pub(super) fn note_write(&mut self, range: Range<Address>) {
         self.forget_code(&range);
         self.mark_written(range);
+    }
+
+    #[cfg(test)]
+    pub(super) fn pending_stale(&mut self) -> Vec<u64> {
+        self.note_object_writes();
+        self.code.stale.iter().copied().collect()
     }
 
     #[cfg(test)]

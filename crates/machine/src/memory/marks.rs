@@ -11,7 +11,7 @@ use std::ops::Range;
 use model::Address;
 
 use super::host::{self, PAGE};
-use super::{Error, Space, residency};
+use super::{Error, Space, pages_of, residency};
 use crate::layout::{READ_MARK_SHIFT, WRITE_MARK_SHIFT};
 
 /// Which of the 512 words of a page were written.
@@ -24,6 +24,8 @@ pub struct Marks {
     /// Mark memory is kept once it was asked for; switching is cheap.
     kept_written: bool,
     kept_read: bool,
+    /// The space was activated since the last harvest.
+    maybe_set: bool,
     /// Sums that nobody took yet, by page number.
     written_words: BTreeMap<u64, WrittenWords>,
     read_lines: BTreeMap<u64, u64>,
@@ -96,7 +98,7 @@ impl Space {
         if range.is_empty() {
             return;
         }
-        for page in pages_of_words(&range) {
+        for page in pages_of(&range) {
             self.contents.note_dirty(page);
             if self.marks.written {
                 let start = range.start.0.max(page * PAGE) - page * PAGE;
@@ -126,29 +128,28 @@ impl Space {
 
     /// Moves all marks from their memory into the sums.
     pub(super) fn harvest(&mut self) -> Result<(), Error> {
+        if !self.marks.maybe_set {
+            return Ok(());
+        }
         for island in &self.islands {
             let displacement = island.displacement();
             if let Some(marks) = &island.write_marks {
                 let (sums, contents) = (&mut self.marks.written_words, &mut self.contents);
-                drain(marks.range(), |mark, chunk| {
-                    // A page of marks stands for eight pages.
-                    let first = (mark << WRITE_MARK_SHIFT).wrapping_sub(displacement) / PAGE;
-                    for (page, marks) in (first..).zip(chunk.chunks_exact(512)) {
-                        let words: WrittenWords =
-                            std::array::from_fn(|i| gather(&marks[i * 64..(i + 1) * 64]));
-                        if words != [0; 8] {
-                            let sum = sums.entry(page).or_default();
-                            sum.iter_mut().zip(words).for_each(|(sum, words)| *sum |= words);
-                            contents.note_dirty(page);
-                        }
+                drain(marks.range(), |mark, marks| {
+                    // So many marks are those of one page.
+                    let page = (mark << WRITE_MARK_SHIFT).wrapping_sub(displacement) / PAGE;
+                    let sum = sums.entry(page).or_default();
+                    for (sum, marks) in sum.iter_mut().zip(marks.chunks_exact(64)) {
+                        *sum |= gather(marks);
                     }
+                    contents.note_dirty(page);
                 })?;
             }
             if let Some(marks) = &island.read_marks {
                 let sums = &mut self.marks.read_lines;
-                drain(marks.range(), |mark, chunk| {
+                drain(marks.range(), |mark, marks| {
                     let first = (mark << READ_MARK_SHIFT).wrapping_sub(displacement) / PAGE;
-                    for (page, marks) in (first..).zip(chunk.chunks_exact(64)) {
+                    for (page, marks) in (first..).zip(marks.chunks_exact(64)) {
                         let lines = gather(marks);
                         if lines != 0 {
                             *sums.entry(page).or_default() |= lines;
@@ -157,7 +158,14 @@ impl Space {
                 })?;
             }
         }
+        self.marks.maybe_set = false;
         Ok(())
+    }
+
+    /// Guest code is about to run.
+    #[inline]
+    pub(super) fn expect_marks(&mut self) {
+        self.marks.maybe_set = true;
     }
 }
 
@@ -170,31 +178,42 @@ fn open(host: &Range<u64>, shift: u32) -> Result<(), Error> {
     })
 }
 
-/// Hands out every page of marks that is not empty and clears it. One that is empty is given
-/// back: so pages in steady use stay, and cost no page fault each time.
+/// Marks handed out together: those of the words of one page.
+const PART: usize = 512;
+
+/// Hands out the parts of the marks that are not empty and clears them. A page of marks that is
+/// empty is given back: so pages in steady use stay, and cost no page fault each time.
 fn drain(marks: Range<u64>, mut found: impl FnMut(u64, &[u8])) -> Result<(), Error> {
     let what = |source| host::error("looking for touched marks".to_string(), source);
+    let give_back = |pages: Range<u64>| host::discard(pages.start, pages.end - pages.start);
     let mut chunk = [0; PAGE as usize];
-    for run in residency::changed_pages(marks).map_err(what)? {
-        let mut empty: Vec<u64> = Vec::new();
-        for mark in run.step_by(PAGE as usize) {
-            host::copy_out(mark, &mut chunk);
-            if chunk == [0; PAGE as usize] {
-                empty.push(mark / PAGE);
-            } else {
-                found(mark, &chunk);
-                host::copy_in(mark, &[0; PAGE as usize]);
+    // Empty pages, with what lies between them and does not exist: one call for all.
+    let mut empty: Option<Range<u64>> = None;
+    for mark in residency::changed_pages(marks).map_err(what)?.into_iter().flat_map(pages) {
+        host::copy_out(mark, &mut chunk);
+        let mut any = false;
+        for (part, at) in chunk.chunks_exact(PART).zip((mark..).step_by(PART)) {
+            if part.iter().fold(0, |all, byte| all | byte) != 0 {
+                found(at, part);
+                host::copy_in(at, &[0; PART]);
+                any = true;
             }
         }
-        for pages in super::code::runs(&empty) {
-            host::discard(pages.start * PAGE, (pages.end - pages.start) * PAGE).map_err(what)?;
+        if any {
+            empty.take().map_or(Ok(()), give_back).map_err(what)?;
+        } else {
+            empty = Some(empty.map_or(mark, |run| run.start)..mark + PAGE);
         }
     }
-    Ok(())
+    empty.map_or(Ok(()), give_back).map_err(what)
+}
+
+fn pages(run: Range<u64>) -> impl Iterator<Item = u64> {
+    run.step_by(PAGE as usize)
 }
 
 /// One bit for each byte that is not zero, of 64.
-fn gather(marks: &[u8]) -> u64 {
+pub(super) fn gather(marks: &[u8]) -> u64 {
     let mut bits = 0;
     for (index, eight) in marks.chunks_exact(8).enumerate() {
         let mut word = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
@@ -208,8 +227,4 @@ fn gather(marks: &[u8]) -> u64 {
         }
     }
     bits
-}
-
-fn pages_of_words(range: &Range<Address>) -> Range<u64> {
-    super::pages_of(range)
 }

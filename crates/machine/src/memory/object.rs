@@ -120,9 +120,7 @@ impl SharedObject {
     /// Code was made of a page.
     pub(super) fn note_code(&self, page: u64) {
         let mut state = self.state();
-        if !state.code.contains_key(&page) {
-            state.code.insert(page, CHANGES.fetch_add(1, Ordering::AcqRel) + 1);
-        }
+        state.code.entry(page).or_insert_with(|| CHANGES.fetch_add(1, Ordering::AcqRel) + 1);
     }
 
     /// Byte ranges that are not holes.

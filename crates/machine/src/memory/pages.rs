@@ -64,10 +64,6 @@ impl Pages {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.root.is_none()
-    }
-
     /// The pages of a range in order.
     pub fn range(&self, pages: Range<u64>) -> Vec<(u64, Arc<Page>)> {
         let mut found = Vec::new();

@@ -195,23 +195,31 @@ impl Space {
     }
 
     fn make_host_memory(&mut self) -> Result<(), Error> {
-        let mut runs: Vec<Range<u64>> = Vec::new();
+        let mut in_use: Vec<Range<u64>> = Vec::new();
         for mapping in self.mappings.values() {
             let units =
                 mapping.range.start.0 >> UNIT_SHIFT..((mapping.range.end.0 - 1) >> UNIT_SHIFT) + 1;
-            match runs.last_mut() {
+            match in_use.last_mut() {
                 Some(last) if units.start <= last.end => last.end = last.end.max(units.end),
-                _ => runs.push(units),
+                _ => in_use.push(units),
             }
         }
-        for units in runs {
+        for units in in_use {
             let range = Address(units.start << UNIT_SHIFT)..Address(units.end << UNIT_SHIFT);
             self.ensure_units(&range)?;
         }
         let mappings: Vec<Mapping> = self.mappings.values().cloned().collect();
         for mapping in &mappings {
             self.map_host(mapping)?;
-            for (page, contents) in self.contents.pages.range(pages_of(&mapping.range)) {
+            let kept = self.contents.pages.range(pages_of(&mapping.range));
+            if mapping.protection.write {
+                let numbers: Vec<u64> = kept.iter().map(|(page, _)| *page).collect();
+                for run in runs(&numbers).into_iter().filter(|run| run.end - run.start > 1) {
+                    let start = self.place(run.start * PAGE);
+                    host::populate(start, (run.end - run.start) * PAGE);
+                }
+            }
+            for (page, contents) in kept {
                 self.write_piece(mapping, Address(page * PAGE), &contents[..])?;
             }
         }

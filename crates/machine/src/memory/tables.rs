@@ -85,9 +85,11 @@ impl Drop for Tables {
 
 impl Space {
     /// Makes this the address space that translated code sees, bringing it back if parked.
-    /// Cheap when it is already; to be called before every run.
+    /// Cheap when it is already. To be called before every run, and again before going on after
+    /// any other call that takes `&mut Space`, but for [`Space::write_fault`] and noting code.
     pub(crate) fn activate(&mut self, tables: &mut Tables) -> Result<(), Error> {
         self.unpark()?;
+        self.expect_marks();
         self.shield_aliases()?;
         if tables.shown == Some((self.id, self.islands_version)) {
             return Ok(());

@@ -13,10 +13,9 @@ use replay::{Error, Options, Progress, Session};
 use rr_trace::Trace;
 use serde_json::json;
 
-/// Replay recordings in the software machine
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("what").required(true).args(["check", "registers"])))]
-pub struct ReplayArgs {
+pub struct ReplayArguments {
     /// Replay to the end and compare registers and ticks at every event
     #[arg(long)]
     check: bool,
@@ -51,18 +50,17 @@ impl FromStr for Place {
     }
 }
 
-/// False: a replay diverged; it has been reported.
-pub fn run(args: &ReplayArgs) -> anyhow::Result<bool> {
-    let Some(place) = args.registers else {
-        let mut agreed = true;
-        for trace in &args.traces {
-            agreed &= check(trace, args.json)?;
+pub fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
+    let Some(place) = arguments.registers else {
+        let mut diverged = 0;
+        for trace in &arguments.traces {
+            diverged += usize::from(!check(trace, arguments.json)?);
         }
-        return Ok(agreed);
+        anyhow::ensure!(diverged == 0, "{diverged} of {} replays diverged", arguments.traces.len());
+        return Ok(());
     };
-    let [trace] = &args.traces[..] else { bail!("--registers takes one recording") };
-    show_registers(trace, place, args.count, args.json)?;
-    Ok(true)
+    let [trace] = &arguments.traces[..] else { bail!("--registers takes one recording") };
+    show_registers(trace, place, arguments.count, arguments.json)
 }
 
 fn open(directory: &Path) -> anyhow::Result<Session> {
@@ -156,11 +154,14 @@ fn show_registers(directory: &Path, place: Place, count: u64, json: bool) -> any
     Ok(())
 }
 
-/// Up to the instruction that begins at `moment`; false at the end of the recording.
+/// Up to the instruction that begins at `moment`, with all events before it; false at the end of
+/// the recording.
 fn advance(session: &mut Session, moment: replay::Moment) -> anyhow::Result<bool> {
     loop {
+        let before = session.moment();
         match session.advance(Some(moment))? {
             Progress::Event(_) => {}
+            Progress::Moment if before < moment => {}
             Progress::Moment => return Ok(true),
             Progress::End => return Ok(false),
         }

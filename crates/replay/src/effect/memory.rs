@@ -20,12 +20,19 @@ fn page_range(start: u64, length: u64) -> Result<Range<Address>> {
     let end = start.0.checked_add(length).map(|end| Address(end).page_ceil());
     match end {
         Some(end) if end >= start && start.page_start() == start => Ok(start..end),
-        _ => Err(Problem::malformed(format!("a mapping call with start {start}, length {length:#x}"))),
+        _ => Err(Problem::malformed(format!(
+            "a mapping call with start {start}, length {length:#x}"
+        ))),
     }
 }
 
 impl Session {
-    pub(super) fn mmap(&mut self, current: &mut Current, arguments: [u64; 6], result: i64) -> Result<()> {
+    pub(super) fn mmap(
+        &mut self,
+        current: &mut Current,
+        arguments: [u64; 6],
+        result: i64,
+    ) -> Result<()> {
         let tid = current.frame.tid;
         let map = current.take_map()?;
         let [_, length, prot, flags, descriptor, _] = arguments;
@@ -53,10 +60,10 @@ impl Session {
         let mut range = page_range(arguments[0], arguments[1])?;
         let prot = arguments[2] as i32;
         let space = self.space_of_mut(tid)?;
-        if prot & PROT_GROWSDOWN != 0 {
-            if let Some(stack) = space.grows_down.containing(range.start) {
-                range.start = stack.start;
-            }
+        if prot & PROT_GROWSDOWN != 0
+            && let Some(stack) = space.marks.grows_down.containing(range.start)
+        {
+            range.start = stack.start;
         }
         range.end = range.end.min(space.mapped_until(range.start));
         if range.start < range.end {
@@ -79,7 +86,12 @@ impl Session {
     }
 
     /// The kept part moves; a grown part is a mapping of its own.
-    pub(super) fn mremap(&mut self, current: &mut Current, arguments: [u64; 6], result: i64) -> Result<()> {
+    pub(super) fn mremap(
+        &mut self,
+        current: &mut Current,
+        arguments: [u64; 6],
+        result: i64,
+    ) -> Result<()> {
         let tid = current.frame.tid;
         let [old, old_length, new_length, flags, ..] = arguments;
         let from = page_range(old, old_length)?;
@@ -95,10 +107,7 @@ impl Session {
         if to.start != from.start {
             space.unmap(to.clone())?;
             let part = from.start.range(kept);
-            space.dont_fork.relocate(&part, to.start);
-            space.wipe_on_fork.relocate(&part, to.start);
-            space.grows_down.relocate(&part, to.start);
-            space.unknown_origin.relocate(&part, to.start);
+            space.marks.relocate(&part, to.start);
             space.space.relocate(part, to.start)?;
             if kept < old_length {
                 space.unmap(from.start + kept..from.end)?;
@@ -117,7 +126,13 @@ impl Session {
         Ok(())
     }
 
-    fn duplicate_shared(&mut self, tid: Tid, from: Address, to: Range<Address>, prot: i32) -> Result<()> {
+    fn duplicate_shared(
+        &mut self,
+        tid: Tid,
+        from: Address,
+        to: Range<Address>,
+        prot: i32,
+    ) -> Result<()> {
         let space = self.space_of_mut(tid)?;
         let mapping = space.space.mapping_at(from).cloned();
         let mapping = mapping.ok_or_else(|| Problem::diverged("mremap of nothing"))?;
@@ -125,8 +140,7 @@ impl Session {
             return Err(Problem::malformed("mremap duplicates a private mapping"));
         };
         let offset = offset + (from - mapping.range.start);
-        space.forget(&to);
-        space.space.map(to, protection(prot), Backing::Shared { object, offset })?;
+        space.map(to, protection(prot), Backing::Shared { object, offset })?;
         Ok(())
     }
 
@@ -134,28 +148,35 @@ impl Session {
         let mapping = self.space_of(tid)?.space.mapping_at(address);
         let found = mapping.ok_or_else(|| Problem::diverged("mremap of nothing"))?.protection;
         let bit = |set: bool, bit: i32| if set { bit } else { 0 };
-        Ok(bit(found.read, PROT_READ) | bit(found.write, PROT_WRITE) | bit(found.execute, PROT_EXEC))
+        Ok(bit(found.read, PROT_READ)
+            | bit(found.write, PROT_WRITE)
+            | bit(found.execute, PROT_EXEC))
     }
 
-    pub(super) fn madvise(&mut self, current: &Current, arguments: [u64; 6], result: i64) -> Result<()> {
+    pub(super) fn madvise(
+        &mut self,
+        current: &Current,
+        arguments: [u64; 6],
+        result: i64,
+    ) -> Result<()> {
         let tid = current.frame.tid;
         let [start, length, advice, ..] = arguments;
         let mut ranges = Vec::new();
         if result >= 0 {
             ranges.push(page_range(start, length)?);
-        } else if let EventKind::Syscall(syscall) = &current.frame.kind {
-            if let SyscallExtra::MadviseRanges(done) = &syscall.extra {
-                ranges.extend(done.iter().cloned());
-            }
+        } else if let EventKind::Syscall(syscall) = &current.frame.kind
+            && let SyscallExtra::MadviseRanges(done) = &syscall.extra
+        {
+            ranges.extend(done.iter().cloned());
         }
         for range in ranges.into_iter().filter(|range| !range.is_empty()) {
             match advice {
                 MADV_DONTNEED | MADV_DONTNEED_LOCKED => self.discard(tid, range)?,
                 MADV_REMOVE => self.zero(tid, range)?,
-                MADV_DONTFORK => self.space_of_mut(tid)?.dont_fork.insert(range),
-                MADV_DOFORK => self.space_of_mut(tid)?.dont_fork.remove(&range),
-                MADV_WIPEONFORK => self.space_of_mut(tid)?.wipe_on_fork.insert(range),
-                MADV_KEEPONFORK => self.space_of_mut(tid)?.wipe_on_fork.remove(&range),
+                MADV_DONTFORK => self.space_of_mut(tid)?.marks.dont_fork.insert(range),
+                MADV_DOFORK => self.space_of_mut(tid)?.marks.dont_fork.remove(&range),
+                MADV_WIPEONFORK => self.space_of_mut(tid)?.marks.wipe_on_fork.insert(range),
+                MADV_KEEPONFORK => self.space_of_mut(tid)?.marks.wipe_on_fork.remove(&range),
                 _ => {}
             }
         }
@@ -165,7 +186,7 @@ impl Session {
     /// The mapped parts of a range lose what was written to private pages.
     pub(crate) fn discard(&mut self, tid: Tid, range: Range<Address>) -> Result<()> {
         for part in self.mapped_parts(tid, &range)? {
-            if self.space_of(tid)?.unknown_origin.touches(&part) {
+            if self.space_of(tid)?.marks.unknown_origin.touches(&part) {
                 return Err(Problem::unsupported("discarding pages of a file that was not kept"));
             }
             self.space_of_mut(tid)?.space.discard(part)?;
@@ -188,9 +209,8 @@ impl Session {
 
     fn mapped_parts(&self, tid: Tid, range: &Range<Address>) -> Result<Vec<Range<Address>>> {
         let mappings = self.space_of(tid)?.space.mappings();
-        let parts = mappings.map(|mapping| {
-            mapping.range.start.max(range.start)..mapping.range.end.min(range.end)
-        });
+        let parts = mappings
+            .map(|mapping| mapping.range.start.max(range.start)..mapping.range.end.min(range.end));
         Ok(parts.filter(|part| part.start < part.end).collect())
     }
 
@@ -204,14 +224,14 @@ impl Session {
         let place = Place { range: map.range.clone(), prot, flags: MAP_SHARED };
         self.map_record(tid, &map, &place)?;
         let length = map.range.end - map.range.start;
-        self.space_of_mut(tid)?.segments.insert(map.range.start, length);
+        self.space_of_mut(tid)?.marks.segments.insert(map.range.start, length);
         Ok(())
     }
 
     pub(super) fn shmdt(&mut self, tid: Tid, arguments: [u64; 6]) -> Result<()> {
         let start = Address(arguments[0]);
         let space = self.space_of_mut(tid)?;
-        let length = space.segments.remove(&start);
+        let length = space.marks.segments.remove(&start);
         let length = length.ok_or_else(|| Problem::diverged("shmdt of an unknown segment"))?;
         space.unmap(start.range(length))?;
         Ok(())

@@ -34,7 +34,7 @@ impl Session {
         let BreakpointAt::Instruction(address) = parameters.breakpoint else {
             return Err(Problem::unsupported("a table of breakpoints in the preload library"));
         };
-        space.breakpoint = Some(parameters.breakpoint);
+        space.marks.breakpoint = Some(parameters.breakpoint);
         self.hook(address);
         let id = self.task(tid)?.space;
         for task in self.tasks.values_mut().filter(|task| task.space == id) {

@@ -1,14 +1,23 @@
 //! The syscall buffer: system calls that the preload library made without stopping
 //! (rr-replay 6).
 
-use model::Address;
+use model::{Address, Tid};
 
 use crate::preload::{THREAD_LOCALS_BYTES, buffer, read_u32, thread_locals, write_u32};
 use crate::problem::{Problem, Result};
+use crate::rr_page::{BREAKPOINT_VALUE, RR_PAGE};
 use crate::run::Goal;
 use crate::session::Session;
 use crate::source::Current;
 use crate::task::Rseq;
+
+/// Records are counted in these at the library's breakpoint.
+const WORD_BYTES: u32 = 8;
+/// Offset of the breakpoint value in the globals, without the descriptor classes before it.
+const BREAKPOINT_VALUE_IN_GLOBALS: u64 = 24016;
+const NO_BREAKPOINT: u64 = u64::MAX;
+/// A load of four bytes through a 64-bit register.
+const BREAKPOINT_INSTRUCTION_BYTES: u64 = 3;
 
 impl Session {
     /// Puts the recorded results where the library will find them.
@@ -30,6 +39,20 @@ impl Session {
         let space = &mut self.space_of_mut(tid)?.space;
         space.write(area.start + header, &dump[header as usize..])?;
         current.flush_record_bytes = record_bytes;
+        self.set_breakpoint_value(tid, u64::from(record_bytes / WORD_BYTES))
+    }
+
+    /// With this many words committed, the library's breakpoint instruction faults in rr's own
+    /// replay, which then passes over it: so do we, to have the same registers there.
+    fn set_breakpoint_value(&mut self, tid: Tid, words: u64) -> Result<()> {
+        let address = if self.rules.flag_in_globals {
+            let globals = self.task(tid)?.globals;
+            let globals = globals.ok_or_else(|| Problem::malformed("no preload library"))?;
+            globals + BREAKPOINT_VALUE_IN_GLOBALS + self.rules.sizes.descriptor_classes
+        } else {
+            RR_PAGE + BREAKPOINT_VALUE.start as u64
+        };
+        self.space_of_mut(tid)?.space.write_u64(address, words)?;
         Ok(())
     }
 
@@ -38,7 +61,7 @@ impl Session {
             return Ok(None);
         }
         let tid = current.frame.tid;
-        let breakpoint = self.space_of(tid)?.breakpoint;
+        let breakpoint = self.space_of(tid)?.marks.breakpoint;
         let breakpoint = breakpoint
             .ok_or_else(|| Problem::malformed("a flush before the preload library is there"))?;
         Ok(Some(Goal::Flush {
@@ -51,6 +74,11 @@ impl Session {
 
     pub(super) fn complete_flush(&mut self, current: &mut Current) -> Result<()> {
         let tid = current.frame.tid;
+        if current.flush_record_bytes != 0 {
+            self.set_breakpoint_value(tid, NO_BREAKPOINT)?;
+            let cpu = &mut self.task_mut(tid)?.cpu;
+            cpu.rip = cpu.rip + BREAKPOINT_INSTRUCTION_BYTES;
+        }
         if self.rules.forced_tick {
             let task = self.task_mut(tid)?;
             task.skip_next = task.cpu.ticks >= current.frame.ticks.0;
@@ -114,4 +142,3 @@ impl Session {
         area.ok_or_else(|| Problem::malformed("the task has no syscall buffer"))
     }
 }
-

@@ -4,14 +4,13 @@ use machine::Backing;
 use model::{PAGE_SIZE, Tid, gpr};
 use rr_trace::TaskEventKind;
 
-use super::syscall::canonicalise;
-use crate::address_space::AddressSpace;
+use crate::address_space::{AddressSpace, Marks};
 use crate::maps::Place;
 use crate::numbers::{CLONE_FILES, CLONE_SETTLS, CLONE_THREAD, CLONE_VM, syscall};
 use crate::numbers::{PROT_READ, PROT_WRITE};
 use crate::preload::{THREAD_LOCALS_BYTES, thread_locals};
 use crate::problem::{Problem, Result};
-use crate::registers::arguments;
+use crate::registers::{arguments, canonicalise};
 use crate::rr_page::THREAD_LOCALS_PAGE;
 use crate::session::Session;
 use crate::source::Current;
@@ -52,7 +51,8 @@ impl Session {
         self.tasks.insert(tid, child);
         self.tasks_created += 1;
         let scratch = current.maps.pop_back();
-        let scratch = scratch.ok_or_else(|| Problem::malformed("a clone without scratch memory"))?;
+        let scratch =
+            scratch.ok_or_else(|| Problem::malformed("a clone without scratch memory"))?;
         self.map_record(tid, &scratch, &Place::of_record(&scratch))?;
         let end = scratch.range.end;
         self.task_mut(tid)?.scratch = Some(scratch.range);
@@ -115,13 +115,8 @@ impl Session {
         let mut child = AddressSpace::new(fresh);
         child.space.restore(&contents)?;
         let source = self.space_of(parent)?;
-        child.dont_fork = source.dont_fork.clone();
-        child.wipe_on_fork = source.wipe_on_fork.clone();
-        child.grows_down = source.grows_down.clone();
-        child.unknown_origin = source.unknown_origin.clone();
-        child.segments = source.segments.clone();
-        child.breakpoint = source.breakpoint;
-        for range in source.dont_fork.iter() {
+        child.marks = Marks { active_task: None, ..source.marks.clone() };
+        for range in source.marks.dont_fork.iter() {
             child.space.unmap(range.clone())?;
         }
         let others = self.tasks.values().filter(|task| task.space == parent_space);

@@ -54,7 +54,8 @@ impl Session {
         if self.tasks.contains_key(&tid) {
             return Ok(());
         }
-        let mut members = self.tasks.values().filter(|task| task.leader == tid).map(|task| task.tid);
+        let mut members =
+            self.tasks.values().filter(|task| task.leader == tid).map(|task| task.tid);
         let (Some(old), None) = (members.next(), members.next()) else {
             return Err(Problem::malformed("an exec of an unknown task"));
         };
@@ -90,10 +91,10 @@ impl Session {
         }
         self.drop_unused_space(old_space);
         let mut table = self.files.get(&old_files).cloned().unwrap_or_default();
-        if let EventKind::Syscall(syscall) = &current.frame.kind {
-            if let SyscallExtra::ExecFdsToClose(closed) = &syscall.extra {
-                closed.iter().for_each(|&descriptor| table.close(descriptor));
-            }
+        if let EventKind::Syscall(syscall) = &current.frame.kind
+            && let SyscallExtra::ExecFdsToClose(closed) = &syscall.extra
+        {
+            closed.iter().for_each(|&descriptor| table.close(descriptor));
         }
         self.files.insert(new_files, table);
         if !self.tasks.values().any(|task| task.files == old_files) {

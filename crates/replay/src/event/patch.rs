@@ -2,10 +2,9 @@
 
 use model::PAGE_SIZE;
 
-use super::syscall::canonicalise;
 use crate::maps::Place;
 use crate::problem::{Problem, Result};
-use crate::registers::{NO_SYSCALL, compare};
+use crate::registers::{NO_SYSCALL, canonicalise, compare};
 use crate::session::Session;
 use crate::source::Current;
 

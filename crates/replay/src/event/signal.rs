@@ -122,7 +122,5 @@ impl Session {
 /// Whether the signal's place can only be found by its registers.
 fn is_asynchronous(signal: &Signal) -> bool {
     let number = signal.number();
-    !signal.deterministic
-        || number == SIGBUS
-        || (number == SIGSEGV && signal.code() == SEGV_PKUERR)
+    !signal.deterministic || number == SIGBUS || (number == SIGSEGV && signal.code() == SEGV_PKUERR)
 }

@@ -6,11 +6,10 @@ use rr_trace::{Arch, EventKind, SyscallState};
 use crate::numbers::{ENOSYS, rrcall, syscall};
 use crate::preload::buffer;
 use crate::problem::{Problem, Result};
-use crate::registers::{CANONICAL_FLAGS, CANONICAL_R11, CANONICAL_RCX};
+use crate::registers::canonicalise;
 use crate::run::Goal;
 use crate::session::Session;
 use crate::source::Current;
-use crate::task::Task;
 
 /// Bytes of the `syscall` instruction, and of the `xor` that stands for it in rr's page.
 const SYSCALL_BYTES: u8 = 2;
@@ -18,7 +17,7 @@ const SYSCALL_BYTES: u8 = 2;
 impl Session {
     /// A byte in the buffer's header makes the preload library call this at all.
     pub(super) fn prepare_syscall(&mut self, tid: Tid, number: i32) -> Result<()> {
-        if number != self.rules.rrcall_base + rrcall::NOTIFY_SYSCALL_HOOK_EXIT {
+        if number != self.rules.rrcall(rrcall::NOTIFY_SYSCALL_HOOK_EXIT) {
             return Ok(());
         }
         let Some(range) = self.task(tid)?.syscall_buffer.clone() else { return Ok(()) };
@@ -82,11 +81,4 @@ impl Session {
         canonicalise(task);
         Ok(())
     }
-}
-
-/// What rr leaves in the registers that the kernel clobbers.
-pub(super) fn canonicalise(task: &mut Task) {
-    task.cpu.general[gpr::RCX] = CANONICAL_RCX;
-    task.cpu.general[gpr::R11] = CANONICAL_R11;
-    task.cpu.rflags = CANONICAL_FLAGS;
 }

@@ -39,7 +39,7 @@ impl Session {
             self.apply_effects(current, number, result)?;
         }
         self.apply_writes(current)?;
-        let tells_time = number == self.rules.rrcall_base + rrcall::RDTSC;
+        let tells_time = number == self.rules.rrcall(rrcall::RDTSC);
         let task = self.task_mut(tid)?;
         task.cpu.general[gpr::RAX] = recorded.general[gpr::RAX];
         task.orig_rax = recorded.orig_rax;

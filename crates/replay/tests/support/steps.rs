@@ -22,7 +22,9 @@ struct Line {
 
 /// One run of the oracle: `@ after=E thread=T` and its lines.
 struct Run {
-    after: Event,
+    /// The first event that had not happened at the first line. It is the one behind E, except
+    /// where that is a buffer's flush: rr stops only behind it.
+    next: Event,
     tid: Tid,
     lines: Vec<Line>,
 }
@@ -32,17 +34,17 @@ fn parse(text: &str) -> Vec<Run> {
     let mut values = [0; LISTED_NAMES.len()];
     for (index, line) in text.lines().enumerate() {
         if let Some(head) = line.strip_prefix("@ after=") {
-            let (event, thread) = head.split_once(" thread=").expect("thread");
+            let (_, thread) = head.split_once(" thread=").expect("thread");
             let tid = thread.rsplit('.').next().expect("tid");
             runs.push(Run {
-                after: Event(event.parse().expect("event")),
+                next: Event(0),
                 tid: Tid(i32::from_str_radix(tid, 16).expect("hexadecimal")),
                 lines: Vec::new(),
             });
             continue;
         }
         let mut words = line.split(' ');
-        let _event = words.next();
+        let event = words.next().and_then(|word| word.parse().ok()).expect("event");
         let ticks = words.next().and_then(|word| word.parse().ok()).expect("ticks");
         let hex = |text: &str| u128::from_str_radix(text, 16).expect("hexadecimal");
         values[0] = hex(words.next().expect("rip"));
@@ -52,6 +54,9 @@ fn parse(text: &str) -> Vec<Run> {
             values[register.unwrap_or_else(|| panic!("register {name}"))] = hex(value);
         }
         let run = runs.last_mut().expect("@ comes first");
+        if run.lines.is_empty() {
+            run.next = Event(event);
+        }
         run.lines.push(Line { number: index + 1, ticks, values });
     }
     runs
@@ -85,24 +90,21 @@ pub fn compare(name: &str) -> Result<usize, String> {
     let mut compared = 0;
     let mut session = super::open(name);
     let mut runs = parse(&text);
-    // Runs may overlap in time; each is followed by a replay of its own then.
-    runs.sort_by_key(|run| run.after);
+    runs.retain(|run| !run.lines.is_empty());
+    runs.sort_by_key(|run| run.next);
     for run in runs {
-        if session.last_event() > run.after || in_progress(&session, run.after) {
+        // Runs may overlap: the next one needs a replay of its own then.
+        let last = Event(run.next.0 - 1);
+        if session.last_event() >= last && last.0 > 0 {
             drop(session);
             session = super::open(name);
         }
-        while session.last_event() < run.after {
+        while session.last_event() < last {
             session.step_event().map_err(|error| format!("{name}: {error}"))?.ok_or("too short")?;
         }
         compared += follow(&mut session, &run).map_err(|text| format!("{name}: {text}"))?;
     }
     Ok(compared)
-}
-
-/// Whether instructions behind `event` have been executed already.
-fn in_progress(session: &Session, event: Event) -> bool {
-    session.last_event() == event && event.0 != 0
 }
 
 fn follow(session: &mut Session, run: &Run) -> Result<usize, String> {
@@ -145,7 +147,8 @@ fn is_repeated_string(session: &Session, tid: Tid, rip: Address) -> bool {
 /// step executes one instruction more.
 fn reach(session: &mut Session, line: &Line, tid: &mut Tid, first: bool) -> Result<(), String> {
     let mut last = String::from(" nothing to compare");
-    let start = session.moment();
+    let own = |session: &Session, tid| session.cpu(tid).map_or(0, |cpu| cpu.instructions);
+    let start = own(session, *tid);
     let mut allowed = 1;
     if first {
         let (ticks, found) = state(session, *tid).ok_or("the task is gone")?;
@@ -155,7 +158,10 @@ fn reach(session: &mut Session, line: &Line, tid: &mut Tid, first: bool) -> Resu
     loop {
         // First only what needs no instruction.
         let mut progress = advance(session, session.moment())?;
-        if progress == Progress::Moment && session.moment() - start < allowed {
+        if progress == Progress::Moment && session.current_task() != Some(*tid) {
+            // Another task runs on to its next event.
+            progress = session.advance(None).map_err(|error| error.to_string())?;
+        } else if progress == Progress::Moment && own(session, *tid) - start < allowed {
             progress = advance(session, session.moment() + 1)?;
         } else if progress == Progress::Moment {
             return Err(format!("line {}, moment {}:{last}", line.number, session.moment()));
@@ -164,9 +170,6 @@ fn reach(session: &mut Session, line: &Line, tid: &mut Tid, first: bool) -> Resu
             Progress::End => return Err(format!("line {}: the recording ended", line.number)),
             Progress::Event(event) if event.kind.ends_with("exiting") => allowed = 2,
             _ => {}
-        }
-        if session.registers(*tid).is_none() {
-            continue;
         }
         let (ticks, found) = state(session, *tid).ok_or("the task is gone")?;
         match difference(line, ticks, &found) {
@@ -178,37 +181,4 @@ fn reach(session: &mut Session, line: &Line, tid: &mut Tid, first: bool) -> Resu
 
 fn advance(session: &mut Session, until: Moment) -> Result<Progress, String> {
     session.advance(Some(until)).map_err(|error| error.to_string())
-}
-
-pub fn coarse(name: &str, from: usize, stride: usize) {
-    let text = super::oracle(name, "steps.txt.gz");
-    let runs = parse(&text);
-    let run = &runs[0];
-    // index of lines that are instruction positions
-    let mut positions = Vec::new();
-    for (i, line) in run.lines.iter().enumerate() {
-        if i > 0 && run.lines[i-1].values[0] == line.values[0] { continue; }
-        positions.push(line);
-    }
-    let mut session = super::open(name);
-    while session.last_event() < run.after { session.step_event().unwrap(); }
-    let base = session.moment().0;
-    let mut k = from;
-    let mut good = 0;
-    while k < positions.len() {
-        loop {
-            match session.advance(Some(Moment(base + k as u64))) {
-                Ok(Progress::Event(_)) => {}
-                Ok(Progress::Moment) => break,
-                other => { println!("k {k} good {good}: {:?}", other.map_err(|e| e.to_string())); return; }
-            }
-        }
-        let (ticks, found) = state(&session, run.tid).unwrap();
-        if let Some(text) = difference(positions[k], ticks, &found) {
-            println!("k {k} line {} (good {good}, line {}): {text}", positions[k].number, positions[good].number);
-            return;
-        }
-        good = k;
-        k += stride;
-    }
 }

@@ -452,6 +452,31 @@ fn names_of_backing_files() {
     assert_eq!(trace.backing_path(&map_of_nothing()).unwrap(), None);
 }
 
+#[test]
+fn changed_backing_files() {
+    use std::os::unix::fs::MetadataExt;
+    let file = std::fs::metadata("/proc/self/exe").unwrap();
+    let stat = Stat {
+        mode: file.mode(),
+        uid: file.uid(),
+        gid: file.gid(),
+        size: file.size() as i64,
+        mtime: file.mtime(),
+    };
+    let map = |name: &str, stat: Stat| {
+        let source = MapSource::File { backing_name: name.as_bytes().to_vec() };
+        MMap { source, stat, inode: file.ino(), ..map_of_nothing() }
+    };
+    let changes = |name, stat| map(name, stat).changes_since_recording(&file);
+    assert_eq!(changes("/bin/x", stat), [""; 0]);
+    let other = Stat { mtime: 1, size: 2, ..stat };
+    assert_eq!(changes("/bin/x", other), ["size", "modification time"]);
+    assert_eq!(changes("mmap_hardlink_3_x", other), ["size", "modification time"]);
+    // Copies do not change, and a packed recording does not know.
+    assert_eq!(changes("mmap_copy_3_x", other), [""; 0]);
+    assert_eq!(changes("mmap_pack_3_x", Stat { size: 2, ..Stat::default() }), [""; 0]);
+}
+
 fn map_of_nothing() -> MMap {
     MMap {
         event: Event(1),

@@ -7,16 +7,29 @@ use super::{Bench, CLOSED, CODE, DATA, ISLAND, READ_ONLY, STACK, UNMAPPED, encod
 use crate::Cpu;
 
 const GENERAL: [Register; 16] = [
-    Register::RAX, Register::RCX, Register::RDX, Register::RBX, Register::RSP, Register::RBP,
-    Register::RSI, Register::RDI, Register::R8, Register::R9, Register::R10, Register::R11,
-    Register::R12, Register::R13, Register::R14, Register::R15,
+    Register::RAX,
+    Register::RCX,
+    Register::RDX,
+    Register::RBX,
+    Register::RSP,
+    Register::RBP,
+    Register::RSI,
+    Register::RDI,
+    Register::R8,
+    Register::R9,
+    Register::R10,
+    Register::R11,
+    Register::R12,
+    Register::R13,
+    Register::R14,
+    Register::R15,
 ];
 
 /// Mostly good places for 8 bytes, sometimes borders and bad ones.
 fn pointer(bench: &mut Bench) -> u64 {
-    let border = [DATA, READ_ONLY, UNMAPPED, ISLAND, ISLAND + 2 * PAGE_SIZE, CLOSED, 1 << 47];
+    let border = [DATA, READ_ONLY, UNMAPPED, ISLAND, ISLAND + 2 * PAGE_SIZE, CLOSED, 1 << 47, 0];
     match bench.random().below(3) {
-        0 => bench.random().pick(&border).wrapping_add(bench.random().below(32)) - 16,
+        0 => bench.random().pick(&border).wrapping_add(bench.random().below(32)).wrapping_sub(16),
         1 => STACK + 64 + bench.random().below(3 * PAGE_SIZE),
         _ => DATA + 64 + bench.random().below(3 * PAGE_SIZE),
     }
@@ -42,8 +55,6 @@ fn memory(bench: &mut Bench) -> MemoryOperand {
 #[test]
 fn push_and_pop() {
     let mut bench = Bench::new(10);
-    let narrow = GENERAL.map(|register| register.full_register32());
-    let _ = narrow;
     for _ in 0..6000 {
         let cpu = cpu(&mut bench);
         let register = bench.random().pick(&GENERAL);

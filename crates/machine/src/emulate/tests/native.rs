@@ -100,10 +100,15 @@ impl Native {
         registers.orig_rax = u64::MAX;
         (registers.ds, registers.es, registers.fs, registers.gs) = (0, 0, 0, 0);
         ptrace(libc::PTRACE_SETREGS, self.pid, 0, &raw mut registers as usize);
-        let mut image = cpu.vector.clone();
         let size = self.transfer(libc::PTRACE_GETREGSET, &mut crate::VectorState::default());
-        let mut part = libc::iovec { iov_base: image.0.as_mut_ptr().cast(), iov_len: size };
-        ptrace(libc::PTRACE_SETREGSET, self.pid, NT_X86_XSTATE, &raw mut part as usize);
+        // First zeroes everywhere: the kernel leaves a component that becomes initial in its
+        // buffer, and now and then the processor's xsaves calls these bytes valid.
+        let mut zeroes = crate::VectorState::default();
+        zeroes.set_xstate_bv(host().xcr0);
+        for image in [&mut zeroes, &mut cpu.vector.clone()] {
+            let mut part = libc::iovec { iov_base: image.0.as_mut_ptr().cast(), iov_len: size };
+            ptrace(libc::PTRACE_SETREGSET, self.pid, NT_X86_XSTATE, &raw mut part as usize);
+        }
     }
 
     fn state(&self, before: &Cpu) -> Cpu {
@@ -118,6 +123,11 @@ impl Native {
         cpu.gs_base = registers.gs_base;
         cpu.vector = crate::VectorState::default();
         self.transfer(libc::PTRACE_GETREGSET, &mut cpu.vector);
+        if cpu.vector.xstate_bv() & 2 == 0 {
+            // What the kernel shows is stale: the processor's compacted image of an SSE state
+            // that is initial, MXCSR included, has no MXCSR.
+            crate::emulate::components::set_mxcsr(&mut cpu.vector, 0x1f80);
+        }
         assert_eq!(cpu.vector.xstate_bv() & !host().xcr0, 0);
         cpu
     }

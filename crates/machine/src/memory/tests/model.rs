@@ -258,7 +258,7 @@ impl World {
         let bytes = vec![byte; length as usize];
         let mapped =
             (0..u64::from(length)).take_while(|&i| self.model.byte(at + i).is_some()).count();
-        if byte % 2 == 0 {
+        if byte.is_multiple_of(2) {
             assert_eq!(self.space.write(at, &bytes).is_ok(), mapped == bytes.len());
             if mapped < bytes.len() {
                 return;
@@ -285,7 +285,7 @@ impl World {
             assert!(self.space.write_fault(address).unwrap());
         }
         if self.model.marks {
-            marked_write(&self.space, address, value);
+            marked_write(&mut self.space, address, value);
         } else {
             guest_write(&self.space, address, value);
         }
@@ -324,8 +324,7 @@ impl World {
         let mut stale = before.stale.clone();
         for page in &before.code {
             let look = |model: &Model| {
-                let bytes = model.byte(Address(page * PAGE))?;
-                let _ = bytes;
+                model.byte(Address(page * PAGE))?;
                 let execute = model.pages[page].protection.execute;
                 Some((model.page_bytes(*page), execute))
             };
@@ -339,6 +338,10 @@ impl World {
         self.model.stale = stale;
         self.model.marks = marks;
         self.model.written = written;
+        // What was mapped anew or suspected in vain is stale although it looks the same.
+        for page in self.space.pending_stale() {
+            self.model.touch_code(page);
+        }
     }
 
     fn check(&mut self) {

@@ -70,7 +70,14 @@ fn as_json(mapping: &MMap) -> Value {
         "inode": mapping.inode,
         "source": source,
         "backing_file": file,
-        "size_when_recorded": mapping.stat.size,
+        "stat": {
+            "mode": format!("{:#o}", mapping.stat.mode),
+            "uid": mapping.stat.uid,
+            "gid": mapping.stat.gid,
+            "size": mapping.stat.size,
+            "mtime": mapping.stat.mtime,
+        },
+        "skip_monitoring_mapped_fd": mapping.skip_monitoring_mapped_fd,
         "extra_fds": extra_fds,
     })
 }

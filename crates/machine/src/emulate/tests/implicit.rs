@@ -4,13 +4,12 @@ use iced_x86::{Code, Instruction, MemoryOperand, Register};
 use model::{PAGE_SIZE, gpr};
 
 use super::{Bench, CLOSED, CODE, DATA, ISLAND, READ_ONLY, UNMAPPED, decode, encode};
-use crate::emulate::registers::{ADJUST, OVERFLOW, PARITY, SIGN};
 use crate::emulate::{Outcome, emulate};
 
 fn pointer(bench: &mut Bench) -> u64 {
-    let border = [DATA, READ_ONLY, UNMAPPED, ISLAND, ISLAND + 2 * PAGE_SIZE, CLOSED, 1 << 47];
+    let border = [DATA, READ_ONLY, UNMAPPED, ISLAND, ISLAND + 2 * PAGE_SIZE, CLOSED, 1 << 47, 0];
     match bench.random().below(3) {
-        0 => bench.random().pick(&border).wrapping_add(bench.random().below(64)) - 32,
+        0 => bench.random().pick(&border).wrapping_add(bench.random().below(64)).wrapping_sub(32),
         _ => DATA + 64 + bench.random().below(3 * PAGE_SIZE),
     }
 }
@@ -19,7 +18,7 @@ fn pointer(bench: &mut Bench) -> u64 {
 fn bit_tests() {
     let mut bench = Bench::new(20);
     let opcodes = [0xa3, 0xab, 0xb3, 0xbb];
-    for round in 0..8000 {
+    for _ in 0..8000 {
         let mut cpu = bench.cpu();
         cpu.general[gpr::RBX] = pointer(&mut bench);
         cpu.general[gpr::RBP] = pointer(&mut bench);
@@ -30,7 +29,7 @@ fn bit_tests() {
         let narrow = bench.random().below(5) == 0;
         code.extend(narrow.then_some(0x67));
         let segment = bench.random().below(8);
-        code.extend([0x64, 0x65].get(segment as usize));
+        code.extend([0x64, 0x65, 0x3e, 0x36].get(segment as usize));
         if segment < 2 {
             let base = [cpu.fs_base, cpu.gs_base][segment as usize];
             cpu.general[gpr::RBX] = cpu.general[gpr::RBX].wrapping_sub(base);
@@ -59,15 +58,8 @@ fn bit_tests() {
                 _ => code.extend([0x0f, opcodes[operation], 0x0b]),
             }
         }
-        let _ = round;
         bench.check(&code, &cpu);
     }
-}
-
-#[test]
-fn undefined_flags_of_bit_tests_stay() {
-    // The check above compares all flags; this names what it relies on.
-    assert_eq!(OVERFLOW | SIGN | ADJUST | PARITY, 0x894);
 }
 
 #[test]
@@ -126,7 +118,8 @@ fn zeroed_lines() {
     for _ in 0..500 {
         let mut cpu = bench.cpu();
         cpu.general[gpr::RAX] = pointer(&mut bench);
-        let code: &[u8] = bench.random().pick(&[&[0x0f, 0x01, 0xfc][..], &[0x67, 0x0f, 0x01, 0xfc]]);
+        let code: &[u8] =
+            bench.random().pick(&[&[0x0f, 0x01, 0xfc][..], &[0x67, 0x0f, 0x01, 0xfc]]);
         bench.check(code, &cpu);
     }
 }
@@ -167,7 +160,7 @@ fn segments() {
         &[0x8c, 0xc8], // mov eax, cs
         &[0x66, 0x8c, 0xc8],
         &[0x48, 0x8c, 0xc8],
-        &[0x8c, 0x0b],                   // mov [rbx], cs
+        &[0x8c, 0x0b], // mov [rbx], cs
         &[0x48, 0x8c, 0x0b],
         &[0x8e, 0xe2],                   // mov fs, edx
         &[0x8e, 0xea],                   // mov gs, edx
@@ -199,43 +192,43 @@ fn segments() {
 fn refusals() {
     let mut bench = Bench::new(26);
     let codes: [&[u8]; 37] = [
-        &[0x0f, 0x0b],             // ud2
-        &[0x0f, 0xff, 0xc0],       // ud0
-        &[0x0f, 0xb9, 0xc0],       // ud1
-        &[0x06],                   // push es
-        &[0xce],                   // into
-        &[0x8e, 0xc8],             // mov cs, eax
-        &[0xf0, 0x90],             // lock nop
-        &[0xfa],                   // cli
-        &[0xfb],                   // sti
-        &[0xf4],                   // hlt
-        &[0xec],                   // in al, dx
-        &[0xe7, 0x80],             // out 0x80, eax
-        &[0x6c],                   // insb
-        &[0xf3, 0x6e],             // rep outsb
-        &[0xcd, 0x00],             // int 0
-        &[0xcd, 0x2c],             // int 0x2c
-        &[0xcd, 0xff],             // int 0xff
-        &[0x0f, 0x06],             // clts
-        &[0x0f, 0x08],             // invd
-        &[0x0f, 0x09],             // wbinvd
-        &[0x0f, 0x30],             // wrmsr
-        &[0x0f, 0x32],             // rdmsr
-        &[0x0f, 0x01, 0xf8],       // swapgs
-        &[0x0f, 0x01, 0xd1],       // xsetbv
-        &[0x0f, 0x01, 0x13],       // lgdt
-        &[0x0f, 0x00, 0xd0],       // lldt
-        &[0x0f, 0x00, 0xd8],       // ltr
-        &[0x0f, 0x01, 0xf0],       // lmsw
-        &[0x0f, 0x01, 0x3b],       // invlpg
-        &[0x48, 0x0f, 0x07],       // sysretq
-        &[0x0f, 0x22, 0xd8],       // mov cr3
-        &[0x0f, 0x20, 0xd8],       // mov from cr3
-        &[0x0f, 0x23, 0xc0],       // mov dr0
-        &[0x0f, 0x01, 0xc8],       // monitor
-        &[0x0f, 0x01, 0xc9],       // mwait
-        &[0x0f, 0x01, 0xca],       // clac
-        &[0x0f, 0xc7, 0x2b],       // xsaves [rbx]
+        &[0x0f, 0x0b],       // ud2
+        &[0x0f, 0xff, 0xc0], // ud0
+        &[0x0f, 0xb9, 0xc0], // ud1
+        &[0x06],             // push es
+        &[0xce],             // into
+        &[0x8e, 0xc8],       // mov cs, eax
+        &[0xf0, 0x90],       // lock nop
+        &[0xfa],             // cli
+        &[0xfb],             // sti
+        &[0xf4],             // hlt
+        &[0xec],             // in al, dx
+        &[0xe7, 0x80],       // out 0x80, eax
+        &[0x6c],             // insb
+        &[0xf3, 0x6e],       // rep outsb
+        &[0xcd, 0x00],       // int 0
+        &[0xcd, 0x2c],       // int 0x2c
+        &[0xcd, 0xff],       // int 0xff
+        &[0x0f, 0x06],       // clts
+        &[0x0f, 0x08],       // invd
+        &[0x0f, 0x09],       // wbinvd
+        &[0x0f, 0x30],       // wrmsr
+        &[0x0f, 0x32],       // rdmsr
+        &[0x0f, 0x01, 0xf8], // swapgs
+        &[0x0f, 0x01, 0xd1], // xsetbv
+        &[0x0f, 0x01, 0x13], // lgdt
+        &[0x0f, 0x00, 0xd0], // lldt
+        &[0x0f, 0x00, 0xd8], // ltr
+        &[0x0f, 0x01, 0xf0], // lmsw
+        &[0x0f, 0x01, 0x3b], // invlpg
+        &[0x48, 0x0f, 0x07], // sysretq
+        &[0x0f, 0x22, 0xd8], // mov cr3
+        &[0x0f, 0x20, 0xd8], // mov from cr3
+        &[0x0f, 0x23, 0xc0], // mov dr0
+        &[0x0f, 0x01, 0xc8], // monitor
+        &[0x0f, 0x01, 0xc9], // mwait
+        &[0x0f, 0x01, 0xca], // clac
+        &[0x0f, 0xc7, 0x2b], // xsaves [rbx]
     ];
     for code in codes {
         let mut cpu = bench.cpu();
