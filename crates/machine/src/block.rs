@@ -89,8 +89,6 @@ pub struct Block {
     pub hot: Range<u64>,
     pub places: Vec<Place>,
     pub marks: Vec<PhaseMark>,
-    /// Guest bytes that it was made from.
-    pub sources: Vec<Range<Address>>,
     /// Sites of jumps into this block, with the exit record to fall back to.
     pub incoming: Vec<u32>,
     pub live: bool,

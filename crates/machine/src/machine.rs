@@ -588,16 +588,15 @@ impl Machine {
         };
         let mut translation =
             translate(&mut self.tools, space, start, mode, self.observers, &self.hooks, site);
-        let sources = translation.sources.clone();
+        let sources = std::mem::take(&mut translation.sources);
         self.statistics.blocks_translated += 1;
         self.statistics.instructions_translated += translation.places.len() as u64;
         let block = Block {
             start,
             mode,
             hot: 0..0,
-            places: translation.places.clone(),
-            marks: translation.marks.clone(),
-            sources: sources.clone(),
+            places: std::mem::take(&mut translation.places),
+            marks: std::mem::take(&mut translation.marks),
             incoming: Vec::new(),
             live: true,
         };

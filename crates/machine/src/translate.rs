@@ -94,6 +94,8 @@ pub struct Translator<'a> {
     spilled: Vec<(Reg, u8)>,
     /// The block's last instruction decides where to go on.
     flow_end: bool,
+    /// What the whole block was made from, for its execution counter.
+    sources: Vec<Range<Address>>,
 }
 
 /// The instructions of a block and the bytes that they came from.
@@ -128,10 +130,10 @@ pub fn translate(
     let out = Translation {
         hot: Emitter::new(site.hot),
         cold: Emitter::new(site.cold),
-        places: Vec::new(),
-        marks: Vec::new(),
-        exits: Vec::new(),
-        sources: decoded.sources.clone(),
+        places: Vec::with_capacity(decoded.instructions.len()),
+        marks: Vec::with_capacity(decoded.instructions.len() + 8),
+        exits: Vec::with_capacity(8),
+        sources: Vec::new(),
         counters: Vec::new(),
     };
     let mut translator = Translator {
@@ -143,8 +145,10 @@ pub fn translate(
         cached: Cached::Nothing,
         spilled: Vec::new(),
         flow_end: matches!(decoded.end, End::Flow),
+        sources: if observers.executions { decoded.sources.clone() } else { Vec::new() },
     };
     translator.block(&decoded);
+    translator.out.sources = decoded.sources;
     translator.out
 }
 
@@ -157,9 +161,9 @@ fn decode(
 ) -> Decoded {
     let limit = if mode == Mode::Fast { BLOCK_MAX } else { 1 };
     let mut decoded = Decoded {
-        instructions: Vec::new(),
-        bytes: Vec::new(),
-        offsets: Vec::new(),
+        instructions: Vec::with_capacity(16),
+        bytes: Vec::with_capacity(64),
+        offsets: Vec::with_capacity(16),
         sources: Vec::new(),
         end: End::Flow,
     };
@@ -287,7 +291,7 @@ impl Translator<'_> {
         let stub = self.stub(ExitKind::Budget { index: index as u8 });
         self.out.hot.jcc(9, stub);
         if self.observers.executions {
-            let counter = self.new_counter(self.out.sources.clone(), 1);
+            let counter = self.new_counter(self.sources.clone(), 1);
             self.out.hot.increment(counter);
         }
     }
@@ -302,7 +306,7 @@ impl Translator<'_> {
         self.mark(Phase::Probe);
         self.out.hot.load_sized(1, S, Mem { index: Some((S, 0)), disp: PROBE as i32, ..Mem::default() });
         if self.observers.executions {
-            let counter = self.new_counter(self.out.sources.clone(), 1);
+            let counter = self.new_counter(self.sources.clone(), 1);
             self.out.hot.load(S, counter);
             self.out.hot.lea(S, Mem::base(S, 1));
             self.out.hot.store(counter, S);
@@ -416,7 +420,8 @@ impl Translator<'_> {
     }
 
     /// Puts a guest register's value into its spill slot so that the host register can be used.
-    fn borrow(&mut self, used: u32) -> Reg {
+    fn borrow(&mut self, instruction: &Instruction) -> Reg {
+        let used = classify::used(&mut self.tools.info, instruction);
         const CANDIDATES: [Reg; 12] = [3, 5, 6, 7, 0, 1, 2, 8, 12, 13, 14, 15];
         let taken: u32 = self.spilled.iter().map(|(reg, _)| 1 << reg).sum();
         let register = CANDIDATES
@@ -443,7 +448,12 @@ impl Translator<'_> {
     fn encode(&mut self, instruction: &Instruction) {
         let at = self.out.hot.here();
         match self.tools.encoder.encode(instruction, at) {
-            Ok(_) => self.out.hot.bytes.extend(self.tools.encoder.take_buffer()),
+            Ok(_) => {
+                let buffer = self.tools.encoder.take_buffer();
+                self.out.hot.bytes.extend(&buffer);
+                // Given back, so that it is not allocated each time.
+                self.tools.encoder.set_buffer(cleared(buffer));
+            }
             Err(error) => panic!("{instruction:?} cannot be encoded: {error}"),
         }
     }
@@ -453,6 +463,11 @@ impl Translator<'_> {
         self.cached = Cached::Nothing;
         T
     }
+}
+
+fn cleared(mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    buffer
 }
 
 /// Whether the instruction has an explicit memory operand.

@@ -302,6 +302,20 @@ pub fn constant_move(instruction: &Instruction, register: Reg) -> Option<i64> {
 
 /// Whether any part of this general register is written.
 pub fn writes(info: &mut InstructionInfoFactory, instruction: &Instruction, register: Reg) -> bool {
+    use Mnemonic as M;
+    let first = instruction.op_count() > 0
+        && instruction.op0_kind() == OpKind::Register
+        && number(instruction.op0_register()) == Some(register);
+    let only_first = matches!(
+        instruction.mnemonic(),
+        M::Mov | M::Add | M::Sub | M::And | M::Or | M::Xor | M::Cmp | M::Test | M::Lea | M::Movzx
+            | M::Movsx | M::Movsxd | M::Shl | M::Shr | M::Sar | M::Inc | M::Dec | M::Neg | M::Not
+            | M::Movups | M::Movaps | M::Movdqu | M::Movdqa | M::Movss | M::Movq | M::Movd
+            | M::Jmp | M::Nop
+    ) || instruction.is_jcc_short_or_near();
+    if first || only_first && !instruction.is_string_instruction() {
+        return first;
+    }
     info.info(instruction).used_registers().iter().any(|used| {
         number(used.register()) == Some(register)
             && !matches!(used.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::None)

@@ -109,7 +109,7 @@ impl Translator<'_> {
 
     /// Appends (host address with size, old bytes) for each 8 bytes of a store; S stays.
     fn log_store(&mut self, size: usize) {
-        let (value, address) = (self.borrow(1 << RSP), T);
+        let (value, address) = (self.borrow(&Instruction::default()), T);
         let cursor = Mem::state(offset_of!(State, store_log));
         for at in (0..size).step_by(8) {
             let piece = match size - at {
