@@ -108,10 +108,6 @@ impl VectorState {
         if bits & 2 == 0 {
             image.0[XMM].fill(0);
         }
-        if bits & 6 == 0 {
-            // MXCSR belongs to SSE and AVX; its own bit does not say whether it is stored.
-            image.0[MXCSR].copy_from_slice(&initial.0[MXCSR]);
-        }
         image.0[28..32].fill(0);
         if image.0[XMM].iter().any(|byte| *byte != 0) {
             in_use |= 2;

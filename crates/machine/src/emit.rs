@@ -298,10 +298,15 @@ impl Emitter {
         Mem::base(t, (address as u32 ^ 0x8000_0000) as i32)
     }
 
-    /// Jumps to the translation of the guest address in [`S`].
-    pub fn jump_indirect(&mut self) {
+    /// T = the base of the code map of the unit that the guest address in [`S`] lies in. Faults
+    /// for non-canonical addresses, as jumping there does before anything has changed.
+    pub fn find_code_map(&mut self) {
         self.shrx(T, S, COUNTER);
         self.load(T, Mem { index: Some((T, 3)), gs: true, ..Mem::default() });
+    }
+
+    /// Jumps to the translation of the guest address in [`S`], whose code map is in [`T`].
+    pub fn jump_through_map(&mut self) {
         self.load32(T, Mem { base: Some(T), index: Some((S, 2)), disp: 0, gs: false });
         self.jmp_reg(T);
     }

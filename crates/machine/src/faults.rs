@@ -11,6 +11,11 @@ use crate::emit::{S, T};
 use crate::state::{HostFault, State};
 use crate::{Cpu, Fault};
 
+/// Exception vectors (SDM vol. 3, 6.3.1).
+pub const STACK: u64 = 12;
+pub const PROTECTION: u64 = 13;
+pub const PAGE: u64 = 14;
+
 /// Where the guest is after its state has been made precise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Position {
@@ -118,7 +123,8 @@ pub fn accesses(
                 size: memory.memory_size().size().max(1) as u64,
                 read,
                 write,
-                stack: memory.segment() == Register::SS,
+                stack: matches!(memory.base(), Register::RSP | Register::RBP)
+                    && !matches!(memory.segment(), Register::FS | Register::GS),
             })
         })
         .collect()

@@ -62,6 +62,8 @@ impl Fixed {
         set_gs_base(layout::CODE_MAPS).map_err(host("cannot set the gs base"))?;
         // SAFETY: just mapped, zeroed, and nobody else knows the address while we hold the turn.
         let fields = unsafe { &mut *crate::state::state() };
+        // The shift count for units, which every lookup takes from the counter's low bits.
+        fields.counter = 32;
         fields.exit_code = entry::exit_code();
         fields.word_mask = !7;
         fields.line_mask = !63;

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::marker::PhantomData;
 
-use iced_x86::{Decoder, DecoderOptions, Instruction};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use model::{Address, gpr};
 
 use crate::block::{Block, ExitKind, Mode, counter_amount};
@@ -23,7 +23,7 @@ use crate::observations::Observations;
 use crate::state::{EXIT_FAULT, EXIT_INDIRECT, State, state};
 use crate::translate::{Tools, translate};
 use crate::{
-    CallRecord, ControlFlow, Cpu, Error, Exit, Fault, Limits, Observers, Options, Space, Statistics, StoreRecord, entry, layout,
+    CallRecord, ControlFlow, Cpu, Error, Exit, Fault, Limits, Observers, FLAG_TRAP, Options, Space, Statistics, StoreRecord, entry, layout,
 };
 
 /// Fast code never comes nearer to a limit than this: more than a block's instructions.
@@ -226,6 +226,9 @@ impl Machine {
             if hooked && !first {
                 return Ok(Exit::Hook);
             }
+            if cpu.rflags & FLAG_TRAP != 0 {
+                return self.trapped(space, cpu);
+            }
             let left = instructions.unwrap_or(u64::MAX).min(ticks.unwrap_or(u64::MAX));
             // A smaller budget might not let a single block through.
             let step = if left <= 2 * SLACK || hooked && first {
@@ -238,6 +241,25 @@ impl Machine {
                 return Ok(exit);
             }
         }
+    }
+
+    /// Executes one instruction under the guest's trap flag.
+    fn trapped(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Exit, Error> {
+        const TRAP_TRACE: i32 = 2;
+        let pushes = fetch(space, cpu.rip)
+            .filter(|i| matches!(i.mnemonic(), Mnemonic::Pushf | Mnemonic::Pushfq));
+        let step = match pushes {
+            Some(instruction) => self.emulate(space, cpu, &instruction, None)?,
+            None => self.single(space, cpu)?,
+        };
+        Ok(match step {
+            Step::Exit(exit) => exit,
+            Step::Continue => Exit::Fault(Fault {
+                signal: libc::SIGTRAP,
+                code: TRAP_TRACE,
+                address: cpu.rip,
+            }),
+        })
     }
 
     /// Runs fast code until about `budget` instructions have retired or something is to be done.
@@ -433,20 +455,17 @@ impl Machine {
 
     /// The instruction at `cpu.rip` faulted in the host: the guest's doing, or ours to mend.
     fn guest_fault(&mut self, space: &mut Space, cpu: &mut Cpu, mode: Mode) -> Result<Step, Error> {
-        const STACK: u64 = 12;
-        const PROTECTION: u64 = 13;
-        const PAGE: u64 = 14;
         let host = self.state().fault;
         let Some(instruction) = fetch(space, cpu.rip) else {
             return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
         };
-        if !matches!(host.vector, STACK | PROTECTION | PAGE) {
+        if !matches!(host.vector, faults::STACK | faults::PROTECTION | faults::PAGE) {
             if host.signal == libc::SIGILL && !host_has(&instruction) {
                 return Err(self.unsupported(cpu.rip, &instruction));
             }
             return Ok(Step::Exit(Exit::Fault(faults::plain_fault(&host, cpu.rip))));
         }
-        if host.vector == PAGE
+        if host.vector == faults::PAGE
             && host.error & 2 != 0
             && let Some(address) = space.guest(host.address)
             && space.write_fault(address)?
@@ -474,13 +493,18 @@ impl Machine {
             if !faults::is_canonical(access.address) || !faults::is_canonical(last) {
                 return faults::protection_fault(access.stack);
             }
+            if host.vector == faults::PROTECTION {
+                break;
+            }
+            if access.address >> 47 != 0 {
+                return faults::page_fault(access.address, false);
+            }
             let kind = if access.write { AccessKind::Write } else { AccessKind::Read };
             if let Err(refused) = space.access(Address(access.address), access.size, kind) {
                 return faults::page_fault(refused.address.0, refused.mapped);
             }
         }
         // All of it is accessible: an alignment that the instruction demands.
-        let _ = host;
         faults::protection_fault(false)
     }
 
@@ -499,7 +523,8 @@ impl Machine {
         let access = &accesses[0];
         let canonical = access.address >> 47 == 0;
         let host = if canonical { space.host(Address(access.address)) } else { None };
-        self.state().s = host.unwrap_or(layout::NOWHERE);
+        // Alignment is preserved: it may matter more than the address.
+        self.state().s = host.unwrap_or(layout::NOWHERE + access.address % 4096);
         self.single_in(space, cpu, Mode::Bound)
     }
 
@@ -661,14 +686,15 @@ impl Machine {
     fn save(&mut self, cpu: &mut Cpu) {
         let state = self.state();
         cpu.general = state.general;
-        cpu.rflags = state.rflags;
+        // The trap flag is never set in the host.
+        cpu.rflags = state.rflags | cpu.rflags & FLAG_TRAP;
     }
 
     /// Guest registers from `cpu` to the state.
     fn load(&mut self, cpu: &Cpu) {
         let state = self.state();
         state.general = cpu.general;
-        state.rflags = cpu.rflags & 0x24_0dd5 | 0x202;
+        state.rflags = cpu.rflags & 0x24_0cd5 | 0x202;
         state.fs_base = cpu.fs_base;
         state.gs_base = cpu.gs_base;
         let (fs, gs) = (self.host_base(cpu.fs_base), self.host_base(cpu.gs_base));

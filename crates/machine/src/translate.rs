@@ -192,6 +192,8 @@ fn decode(
                 };
                 break None;
             }
+            let bytes = &buffer[position..position + instruction.len()];
+            let instruction = classify::repaired(instruction, bytes);
             let class = match classify(&instruction) {
                 Class::String if strings::are_observed(observers) => Class::Emulate,
                 class => class,
@@ -403,11 +405,11 @@ impl Translator<'_> {
         }
     }
 
-    /// Goes on at the guest address in S.
+    /// Goes on at the guest address in S, whose code map is in T.
     fn go_indirect(&mut self) {
         self.mark(Phase::Indirect);
         if self.mode == Mode::Fast {
-            self.out.hot.jump_indirect();
+            self.out.hot.jump_through_map();
         } else {
             self.out.hot.jmp(self.site.indirect);
         }

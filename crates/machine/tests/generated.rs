@@ -215,7 +215,8 @@ impl Bench<'_> {
             }
         }
         for (index, mut failures) in failures {
-            if batch[index].instructions.len() > 1 {
+            let panics = failures[0].1.lines[0].contains("panics");
+            if batch[index].instructions.len() > 1 && !panics {
                 self.blame(&batch[index], &mut failures[0].1)?;
             }
             self.tally.report(number + index as u64, &batch[index], &expected[index], &failures);
@@ -233,12 +234,16 @@ impl Bench<'_> {
         if self.trace {
             eprintln!("{mode:?}\n{}", start_of(generated));
         }
-        let exit = match mode {
+        let run = std::panic::AssertUnwindSafe(|| match mode {
             Mode::Free(_) => {
                 let limits = Limits { instructions: Some(ENOUGH), ticks: None };
                 self.machine.run(&mut self.space, &mut cpu, limits)
             }
             Mode::Steps => self.steps(&mut cpu),
+        });
+        let Ok(exit) = std::panic::catch_unwind(run) else {
+            let lines = vec!["the machine panics".to_string()];
+            return Ok(Some(Failure { lines, at: cpu.rip, unsupported: false, blamed: None }));
         };
         let mut lines = match &exit {
             Ok(exit) => exit_differences(exit, outcome),

@@ -182,11 +182,11 @@ impl Sandbox {
         let mut registers = self.native.registers()?;
         if ending == Ending::Breakpoint {
             registers.rip -= 1;
-            if registers.eflags & machine::FLAG_TRAP != 0 {
-                ending = Ending::Signal(libc::SIGTRAP, 0, 0);
-            }
         } else if let Ending::Signal(libc::SIGVTALRM, ..) = ending {
             ending = Ending::Endless;
+        }
+        if registers.eflags & machine::FLAG_TRAP != 0 {
+            ending = Ending::Signal(libc::SIGTRAP, 0, 0);
         }
         let cpu = cpu_of(&registers, self.native.vector()?);
         if registers.eflags & FLAG_IDENTIFICATION != 0 {

@@ -36,6 +36,8 @@ pub struct Place {
     pub stack: bool,
 }
 
+/// Linux's half begins behind it; an access that starts there may even wrap around.
+const USER_END: u64 = 1 << 47;
 const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
 const BUS_ADRERR: i32 = 2;
@@ -103,6 +105,10 @@ pub fn check(space: &Space, place: Place, length: u64, kind: AccessKind) -> Resu
     let last = place.address.wrapping_add(length - 1);
     if !is_canonical(place.address) || !is_canonical(last) {
         return Err(if place.stack { stack_fault() } else { protection_fault() });
+    }
+    if place.address >= USER_END {
+        let address = Address(place.address);
+        return Err(Stop::Fault(Fault { signal: libc::SIGSEGV, code: SEGV_MAPERR, address }));
     }
     space.access(Address(place.address), length, kind).map_err(|fault| {
         let code = if fault.mapped { SEGV_ACCERR } else { SEGV_MAPERR };

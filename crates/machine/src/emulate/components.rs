@@ -89,7 +89,11 @@ pub fn mxcsr(state: &VectorState) -> u32 {
     u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
+/// A value other than the initial one makes SSE count as in use, so that nobody drops it.
 pub fn set_mxcsr(state: &mut VectorState, value: u32) {
+    if value != MXCSR_INITIAL {
+        component_bytes_mut(state, SSE);
+    }
     state.0[MXCSR..MXCSR + 4].copy_from_slice(&value.to_le_bytes());
 }
 

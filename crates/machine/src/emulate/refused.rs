@@ -16,6 +16,29 @@ pub fn transaction(cpu: &mut Cpu, instruction: &Instruction) -> Result<(), Stop>
     Ok(())
 }
 
+/// #UD: not for privilege level 3, or not there without CR4.CET, which Linux's shadow stacks would
+/// set and rr does not allow, or not without user interrupts, which Linux lacks.
+#[rustfmt::skip]
+const ABSENT: &[Mnemonic] = {
+    use Mnemonic::*;
+    &[
+        Ud0, Ud1, Ud2, Monitor, Mwait, Clac, Stac,
+        Rsm, Encls, Enclv, Vmcall, Vmlaunch, Vmresume, Vmxoff,
+        Vmxon, Vmread, Vmwrite, Vmclear, Vmptrld, Vmptrst, Vmfunc,
+        Invept, Invvpid, Vmmcall, Vmrun, Vmload, Vmsave, Stgi,
+        Clgi, Skinit, Invlpga, Into, Incsspd, Incsspq, Saveprevssp,
+        Rstorssp, Senduipi, Clui, Stui, Testui, Uiret, Wrssd,
+        Wrssq, Wrussd, Wrussq, Setssbsy, Clrssbsy,
+    ]
+};
+
+/// #GP, besides those that are privileged by themselves.
+#[rustfmt::skip]
+const REFUSED: &[Mnemonic] = {
+    use Mnemonic::*;
+    &[Int, Cli, Sti, In, Out, Insb, Insw, Insd, Outsb, Outsw, Outsd, Hlt]
+};
+
 /// How the instruction ends.
 pub fn refuse(cpu: &Cpu, instruction: &Instruction) -> Stop {
     use Mnemonic as M;
@@ -23,69 +46,10 @@ pub fn refuse(cpu: &Cpu, instruction: &Instruction) -> Stop {
         return invalid_opcode(cpu);
     }
     match instruction.mnemonic() {
-        // Not for privilege level 3, or not there without CR4.CET, which Linux's shadow stacks
-        // would set and rr does not allow, or not without user interrupts, which Linux lacks.
-        M::Ud0
-        | M::Ud1
-        | M::Ud2
-        | M::Monitor
-        | M::Mwait
-        | M::Clac
-        | M::Stac
-        | M::Rsm
-        | M::Encls
-        | M::Enclv
-        | M::Vmcall
-        | M::Vmlaunch
-        | M::Vmresume
-        | M::Vmxoff
-        | M::Vmxon
-        | M::Vmread
-        | M::Vmwrite
-        | M::Vmclear
-        | M::Vmptrld
-        | M::Vmptrst
-        | M::Vmfunc
-        | M::Invept
-        | M::Invvpid
-        | M::Vmmcall
-        | M::Vmrun
-        | M::Vmload
-        | M::Vmsave
-        | M::Stgi
-        | M::Clgi
-        | M::Skinit
-        | M::Invlpga
-        | M::Into
-        | M::Incsspd
-        | M::Incsspq
-        | M::Saveprevssp
-        | M::Rstorssp
-        | M::Senduipi
-        | M::Clui
-        | M::Stui
-        | M::Testui
-        | M::Uiret
-        | M::Wrssd
-        | M::Wrssq
-        | M::Wrussd
-        | M::Wrussq
-        | M::Setssbsy
-        | M::Clrssbsy => invalid_opcode(cpu),
+        mnemonic if ABSENT.contains(&mnemonic) => invalid_opcode(cpu),
         // Vector 4 is open to user programs and 3 and 0x80 are not ours.
         M::Int if matches!(instruction.immediate8(), 3 | 4 | 0x80) => Stop::Unsupported,
-        M::Int
-        | M::Cli
-        | M::Sti
-        | M::In
-        | M::Out
-        | M::Insb
-        | M::Insw
-        | M::Insd
-        | M::Outsb
-        | M::Outsw
-        | M::Outsd
-        | M::Hlt => protection_fault(),
+        mnemonic if REFUSED.contains(&mnemonic) => protection_fault(),
         // What Linux emulates when the processor refuses it (UMIP).
         M::Sgdt | M::Sidt | M::Sldt | M::Str | M::Smsw => Stop::Unsupported,
         _ if instruction.is_privileged() => protection_fault(),

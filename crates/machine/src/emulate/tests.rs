@@ -2,7 +2,8 @@
 
 mod flow;
 mod images;
-mod misc;
+mod implicit;
+
 mod native;
 mod strings;
 mod vectors;

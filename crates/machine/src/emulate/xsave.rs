@@ -68,10 +68,10 @@ pub fn restore(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -> Resul
     check_area(space, place, format, touched, AccessKind::Read)?;
 
     let mut state = cpu.vector.clone();
+    restore_legacy(&mut state, &image, requested & LEGACY, loaded);
     if let Some(mxcsr) = mxcsr {
         components::set_mxcsr(&mut state, mxcsr);
     }
-    restore_legacy(&mut state, &image, requested & LEGACY, loaded);
     for number in (AVX..63).filter(|n| requested >> n & 1 != 0) {
         components::clear(&mut state, number);
     }

@@ -70,6 +70,9 @@ impl Space {
         length: u64,
         kind: AccessKind,
     ) -> Result<(), AccessFault> {
+        if address.0 >> 47 != 0 {
+            return Err(AccessFault { address, mapped: false });
+        }
         let mut at = address;
         let end = address.0.saturating_add(length);
         while at.0 < end {

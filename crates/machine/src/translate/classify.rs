@@ -57,6 +57,25 @@ impl Class {
     }
 }
 
+/// `f3 41 90`: the REX prefix makes it an exchange with r8, which the decoder takes for `pause`.
+pub fn repaired(instruction: Instruction, bytes: &[u8]) -> Instruction {
+    let [.., rex, 0x90] = *bytes else { return instruction };
+    if instruction.mnemonic() != Mnemonic::Pause || rex & 0xf1 != 0x41 {
+        return instruction;
+    }
+    let (code, r8, rax) = if rex & 8 != 0 {
+        (Code::Xchg_r64_RAX, Register::R8, Register::RAX)
+    } else if bytes.contains(&0x66) {
+        (Code::Xchg_r16_AX, Register::R8W, Register::AX)
+    } else {
+        (Code::Xchg_r32_EAX, Register::R8D, Register::EAX)
+    };
+    let Ok(mut exchange) = Instruction::with2(code, r8, rax) else { return instruction };
+    exchange.set_ip(instruction.ip());
+    exchange.set_len(instruction.len());
+    exchange
+}
+
 pub fn classify(instruction: &Instruction) -> Class {
     if instruction.is_invalid() {
         // The host decides: an invalid opcode here is one there.
@@ -104,6 +123,7 @@ fn classify_plain(instruction: &Instruction) -> Class {
     if segment_operand {
         return Class::Emulate;
     }
+    let nothing = super::has_memory(instruction) || instruction.op_count() == 0;
     match instruction.mnemonic() {
         M::Cpuid => Class::Trap(Trap::Cpuid),
         M::Rdtsc => Class::Trap(Trap::Rdtsc),
@@ -120,7 +140,11 @@ fn classify_plain(instruction: &Instruction) -> Class {
         | M::Prefetcht1 | M::Prefetcht2 | M::Prefetchw | M::Prefetchwt1 | M::Prefetch
         | M::Prefetchit0 | M::Prefetchit1 | M::Clflush | M::Clflushopt | M::Clwb | M::Cldemote
         | M::Rdsspd | M::Rdsspq | M::Serialize | M::Reservednop | M::Bndcl | M::Bndcu
-        | M::Bndcn | M::Bndmk | M::Bndmov | M::Bndldx | M::Bndstx => Class::Nothing,
+        | M::Bndcn | M::Bndmk | M::Bndmov | M::Bndldx | M::Bndstx
+            if nothing =>
+        {
+            Class::Nothing
+        },
         M::Lea => Class::Lea,
         M::Leave if instruction.code() == Code::Leaveq => Class::Leave,
         M::Leave | M::Enter | M::Popfq | M::Popf | M::Popfd => Class::Emulate,

@@ -98,11 +98,15 @@ impl Translator<'_> {
             let mem = self.observe_operand(instruction, mem);
             self.out.hot.load(S, mem);
         }
+        self.out.hot.find_code_map();
         if instruction.mnemonic() == Mnemonic::Call {
             self.push_return_keeping_target(instruction.next_ip());
             self.log_call(true);
+            self.log_target();
+            self.out.hot.find_code_map();
+        } else if self.log_target() {
+            self.out.hot.find_code_map();
         }
-        self.log_target();
         self.go_indirect();
     }
 
@@ -119,15 +123,18 @@ impl Translator<'_> {
     }
 
     pub(super) fn ret(&mut self, instruction: &Instruction) {
-        if instruction.code() == Code::Retnq_imm16 {
-            let above = 8 + i32::from(instruction.immediate16());
-            self.out.hot.load(S, Mem::base(RSP, 0));
-            self.out.hot.lea(RSP, Mem::base(RSP, above));
-        } else {
-            self.out.hot.pop(S);
+        let above = match instruction.code() {
+            Code::Retnq_imm16 => 8 + i32::from(instruction.immediate16()),
+            _ => 8,
+        };
+        self.cached = super::Cached::Nothing;
+        self.out.hot.load(S, Mem::base(RSP, 0));
+        self.out.hot.find_code_map();
+        self.out.hot.lea(RSP, Mem::base(RSP, above));
+        let logged = self.log_call(false);
+        if self.log_target() || logged {
+            self.out.hot.find_code_map();
         }
-        self.log_call(false);
-        self.log_target();
         self.go_indirect();
     }
 

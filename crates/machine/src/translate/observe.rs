@@ -172,10 +172,11 @@ impl Translator<'_> {
         self.out.hot.store(cursor, T);
     }
 
-    /// A call (its target in S, the return address pushed) or a return (popped, target in S).
-    pub(super) fn log_call(&mut self, call: bool) {
+    /// A call (its target in S, the return address pushed) or a return (popped, target in S);
+    /// whether T was used.
+    pub(super) fn log_call(&mut self, call: bool) -> bool {
         if !self.observers.calls {
-            return;
+            return false;
         }
         self.cached = super::Cached::Nothing;
         let cursor = Mem::state(offset_of!(State, call_log));
@@ -186,12 +187,13 @@ impl Translator<'_> {
         self.out.hot.store_qword(Mem::base(T, 24), i32::from(call));
         self.out.hot.lea(T, Mem::base(T, 32));
         self.out.hot.store(cursor, T);
+        true
     }
 
-    /// The target of an indirect transfer is in S.
-    pub(super) fn log_target(&mut self) {
+    /// The target of an indirect transfer is in S; whether T was used.
+    pub(super) fn log_target(&mut self) -> bool {
         if !self.observers.control_flow {
-            return;
+            return false;
         }
         self.cached = super::Cached::Nothing;
         let cursor = Mem::state(offset_of!(State, target_log));
@@ -199,6 +201,7 @@ impl Translator<'_> {
         self.out.hot.store(Mem::base(T, 0), S);
         self.out.hot.lea(T, Mem::base(T, 8));
         self.out.hot.store(cursor, T);
+        true
     }
 
     /// On the taken side of a branch inside the block (in the cold stub): what was counted as

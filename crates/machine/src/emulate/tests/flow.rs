@@ -27,9 +27,9 @@ const GENERAL: [Register; 16] = [
 
 /// Mostly good places for 8 bytes, sometimes borders and bad ones.
 fn pointer(bench: &mut Bench) -> u64 {
-    let border = [DATA, READ_ONLY, UNMAPPED, ISLAND, ISLAND + 2 * PAGE_SIZE, CLOSED, 1 << 47];
+    let border = [DATA, READ_ONLY, UNMAPPED, ISLAND, ISLAND + 2 * PAGE_SIZE, CLOSED, 1 << 47, 0];
     match bench.random().below(3) {
-        0 => bench.random().pick(&border).wrapping_add(bench.random().below(32)) - 16,
+        0 => bench.random().pick(&border).wrapping_add(bench.random().below(32)).wrapping_sub(16),
         1 => STACK + 64 + bench.random().below(3 * PAGE_SIZE),
         _ => DATA + 64 + bench.random().below(3 * PAGE_SIZE),
     }

@@ -141,6 +141,22 @@ fn restores() {
     }
 }
 
+/// MXCSR outlives SSE registers that become initial.
+#[test]
+fn restored_mxcsr_is_kept() {
+    let mut bench = Bench::new(47);
+    let mut cpu = bench.cpu();
+    cpu.general[gpr::RAX] = 2;
+    cpu.general[gpr::RBX] = DATA;
+    bench.write(DATA + 24, &0x9fc0_u32.to_le_bytes());
+    bench.write(DATA + 512, &[0; 64]);
+    let instruction = super::decode(RESTORES[0], super::CODE);
+    super::emulate(&mut bench.space, &mut cpu, &instruction, None).unwrap();
+    let state = cpu.vector.normalised();
+    assert_eq!(components::mxcsr(&state), 0x9fc0);
+    assert_eq!(components::in_use(&state) & 2, 0);
+}
+
 #[test]
 fn restores_that_fault() {
     let mut bench = Bench::new(46);

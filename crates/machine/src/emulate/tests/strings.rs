@@ -48,6 +48,9 @@ fn random_case(bench: &mut Bench) -> (Vec<u8>, Cpu) {
         0 if !narrow => source = 1 << 47,
         1 if !narrow => target = (1 << 47) - 3,
         2 => target = 0xffff_fff0,
+        3 if !narrow => target = 0_u64.wrapping_sub(bench.random().below(20)),
+        4 if !narrow => target = 0xffff_8000_0000_0000 | bench.random().next() >> 17,
+        5 if !narrow => source = 0_u64.wrapping_sub(bench.random().below(20)),
         _ => {}
     }
     cpu.general[gpr::RSI] = source | high(bench);

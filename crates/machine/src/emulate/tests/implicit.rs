@@ -7,9 +7,9 @@ use super::{Bench, CLOSED, CODE, DATA, ISLAND, READ_ONLY, UNMAPPED, decode, enco
 use crate::emulate::{Outcome, emulate};
 
 fn pointer(bench: &mut Bench) -> u64 {
-    let border = [DATA, READ_ONLY, UNMAPPED, ISLAND, ISLAND + 2 * PAGE_SIZE, CLOSED, 1 << 47];
+    let border = [DATA, READ_ONLY, UNMAPPED, ISLAND, ISLAND + 2 * PAGE_SIZE, CLOSED, 1 << 47, 0];
     match bench.random().below(3) {
-        0 => bench.random().pick(&border).wrapping_add(bench.random().below(64)) - 32,
+        0 => bench.random().pick(&border).wrapping_add(bench.random().below(64)).wrapping_sub(32),
         _ => DATA + 64 + bench.random().below(3 * PAGE_SIZE),
     }
 }
