@@ -97,7 +97,11 @@ impl CodeCache {
         self.hot.next = (hot.here() + 15) & !15;
         self.cold.next = cold.here();
         block.hot = hot.start..hot.here();
-        self.exits.extend(exits.into_iter().map(|(kind, stub)| ExitRecord { block: id, kind, stub }));
+        self.exits.extend(exits.into_iter().map(|(kind, stub)| ExitRecord {
+            block: id,
+            kind,
+            stub,
+        }));
         self.blocks.push(block);
         id
     }

@@ -53,8 +53,12 @@ impl Directory {
         let first = range.start.page_start();
         let count = (range.end.page_ceil() - first) / PAGE_SIZE;
         let pages: Vec<Address> = if count as usize > self.pages.len() {
-            let mut pages: Vec<Address> =
-                self.pages.keys().copied().filter(|page| (first..range.end).contains(page)).collect();
+            let mut pages: Vec<Address> = self
+                .pages
+                .keys()
+                .copied()
+                .filter(|page| (first..range.end).contains(page))
+                .collect();
             pages.sort_unstable();
             pages
         } else {

@@ -19,7 +19,10 @@ pub enum Exit {
     /// About to execute a hooked address.
     Hook,
     /// About to execute an instruction whose effect is for the caller to say; `length` in bytes.
-    Trap { kind: Trap, length: u8 },
+    Trap {
+        kind: Trap,
+        length: u8,
+    },
     /// The instruction at `cpu.rip` raised an exception (for `int3` and `int n` see `Trap`).
     Fault(Fault),
 }

@@ -23,7 +23,8 @@ use crate::observations::Observations;
 use crate::state::{EXIT_FAULT, EXIT_INDIRECT, State, state};
 use crate::translate::{Tools, translate};
 use crate::{
-    CallRecord, ControlFlow, Cpu, Error, Exit, Fault, Limits, Observers, FLAG_TRAP, Options, Space, Statistics, StoreRecord, entry, layout,
+    CallRecord, ControlFlow, Cpu, Error, Exit, FLAG_TRAP, Fault, Limits, Observers, Options, Space,
+    Statistics, StoreRecord, entry, layout,
 };
 
 /// Fast code never comes nearer to a limit than this: more than a block's instructions.
@@ -192,10 +193,12 @@ impl Machine {
             let instruction = fetch(space, cpu.rip);
             if instruction.is_some_and(|i| i.is_string_instruction() && has_repeat(&i)) {
                 let instruction = instruction.expect("checked");
-                return self.emulate(space, cpu, &instruction, Some(limit)).map(|step| match step {
-                    Step::Continue => Exit::InstructionLimit,
-                    Step::Exit(exit) => exit,
-                });
+                return self.emulate(space, cpu, &instruction, Some(limit)).map(
+                    |step| match step {
+                        Step::Continue => Exit::InstructionLimit,
+                        Step::Exit(exit) => exit,
+                    },
+                );
             }
         }
         match self.single(space, cpu)? {
@@ -254,11 +257,9 @@ impl Machine {
         };
         Ok(match step {
             Step::Exit(exit) => exit,
-            Step::Continue => Exit::Fault(Fault {
-                signal: libc::SIGTRAP,
-                code: TRAP_TRACE,
-                address: cpu.rip,
-            }),
+            Step::Continue => {
+                Exit::Fault(Fault { signal: libc::SIGTRAP, code: TRAP_TRACE, address: cpu.rip })
+            }
         })
     }
 

@@ -47,7 +47,10 @@ pub struct Translation {
 enum Cached {
     Nothing,
     /// A guest register which has moved by `drift` bytes since.
-    Base { register: Reg, drift: i64 },
+    Base {
+        register: Reg,
+        drift: i64,
+    },
     /// The middle of this unit.
     Unit(u64),
 }
@@ -175,8 +178,7 @@ fn decode(
         let mut buffer = [0; BLOCK_MAX * 15];
         let wanted = (limit - decoded.instructions.len()) * 15;
         let length = space.fetch(at, &mut buffer[..wanted]);
-        let mut decoder =
-            Decoder::with_ip(64, &buffer[..length], at.0, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(64, &buffer[..length], at.0, DecoderOptions::NONE);
         let from = at;
         let next = loop {
             if decoded.instructions.len() == limit {
@@ -252,7 +254,8 @@ impl Translator<'_> {
             }
         }
         let total = self.out.places.len();
-        let count_at = if self.mode == Mode::Fast { self.count_place(decoded, total) } else { None };
+        let count_at =
+            if self.mode == Mode::Fast { self.count_place(decoded, total) } else { None };
         if self.mode == Mode::Fast && total > 0 && count_at.is_none() {
             self.count_without_flags(total);
         }
@@ -308,7 +311,11 @@ impl Translator<'_> {
         self.mark(Phase::Counted);
         self.out.hot.sarx(S, COUNTER, COUNTER);
         self.mark(Phase::Probe);
-        self.out.hot.load_sized(1, S, Mem { index: Some((S, 0)), disp: PROBE as i32, ..Mem::default() });
+        self.out.hot.load_sized(
+            1,
+            S,
+            Mem { index: Some((S, 0)), disp: PROBE as i32, ..Mem::default() },
+        );
         if self.observers.executions {
             let counter = self.new_counter(self.sources.clone(), 1);
             self.out.hot.load(S, counter);
@@ -358,11 +365,9 @@ impl Translator<'_> {
             Class::Call => self.call(instruction),
             Class::IndirectJump | Class::IndirectCall => self.indirect(instruction),
             Class::Return => self.ret(instruction),
-            Class::Trap(kind) => self.leave(ExitKind::Trap {
-                address,
-                kind,
-                length: instruction.len() as u8,
-            }),
+            Class::Trap(kind) => {
+                self.leave(ExitKind::Trap { address, kind, length: instruction.len() as u8 })
+            }
             Class::Emulate => self.leave(ExitKind::Emulate { address }),
         }
     }
@@ -477,9 +482,7 @@ fn cleared(mut buffer: Vec<u8>) -> Vec<u8> {
 
 /// Whether the instruction has an explicit memory operand.
 pub fn has_memory(instruction: &Instruction) -> bool {
-    (0..instruction.op_count()).any(|n| {
-        matches!(instruction.op_kind(n), OpKind::Memory)
-    })
+    (0..instruction.op_count()).any(|n| matches!(instruction.op_kind(n), OpKind::Memory))
 }
 
 /// Whether `code` is one of the forms with a 64-bit absolute offset (moffs).

@@ -210,11 +210,11 @@ impl Translator<'_> {
             _ => return false,
         };
         match instruction.code() {
-            Code::Add_rm64_imm8 | Code::Add_rm64_imm32 | Code::Sub_rm64_imm8
+            Code::Add_rm64_imm8
+            | Code::Add_rm64_imm32
+            | Code::Sub_rm64_imm8
             | Code::Sub_rm64_imm32 => constant.abs() <= STACK_MOVE_MAX,
-            Code::And_rm64_imm8 | Code::And_rm64_imm32 => {
-                (-STACK_MOVE_MAX..0).contains(&constant)
-            }
+            Code::And_rm64_imm8 | Code::And_rm64_imm32 => (-STACK_MOVE_MAX..0).contains(&constant),
             _ => false,
         }
     }
@@ -342,7 +342,12 @@ impl Translator<'_> {
         self.out.hot.known_address(T, address)
     }
 
-    fn segment_operand(&mut self, instruction: &Instruction, segment: Register, narrow: bool) -> Mem {
+    fn segment_operand(
+        &mut self,
+        instruction: &Instruction,
+        segment: Register,
+        narrow: bool,
+    ) -> Mem {
         let fs = segment == Register::FS;
         let (base, host) = if fs {
             (offset_of!(State, fs_base), offset_of!(State, fs_host))
@@ -399,7 +404,10 @@ impl Translator<'_> {
         };
         let wide = instruction.op0_register().is_gpr64();
         let disp = instruction.memory_displacement64() as i64;
-        if wide && to == RSP && base == Register::RSP && index == Register::None
+        if wide
+            && to == RSP
+            && base == Register::RSP
+            && index == Register::None
             && disp.abs() <= STACK_MOVE_MAX
         {
             self.out.hot.bytes.extend(bytes);
