@@ -94,6 +94,8 @@ impl Default for Options {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     pub blocks_translated: u64,
+    /// Blocks taken over from an earlier translation of the same bytes.
+    pub blocks_copied: u64,
     pub instructions_translated: u64,
     pub exits: u64,
     /// Instructions executed one at a time, and those of them with their operand bound.

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use model::{Address, gpr};
 
-use crate::block::{Block, ExitKind, Mode, counter_amount};
+use crate::block::{BLOCK_MAX, ExitKind, Mode, Source, counter_amount};
 use crate::cache::CodeCache;
 use crate::code_map::CodeMapTable;
 use crate::directory::{Directory, Single};
@@ -138,6 +138,7 @@ impl Machine {
         let hooks: BTreeSet<Address> = addresses.iter().copied().collect();
         let changed: Vec<Address> = hooks.symmetric_difference(&self.hooks).copied().collect();
         self.hooks = hooks;
+        self.cache.forget_copies();
         // Code that runs through a changed address is made anew.
         #[expect(clippy::iter_over_hash_type, reason = "every directory gets the same treatment")]
         for directory in self.directories.values_mut() {
@@ -541,17 +542,16 @@ impl Machine {
         if let Some(id) = self.directory(space).fast.get(&start) {
             return Ok(Some(*id));
         }
-        let Some((id, translated_from)) = self.make(space, start, Mode::Fast)? else {
-            return Ok(None);
-        };
+        let Some(id) = self.make(space, start, Mode::Fast)? else { return Ok(None) };
         let directory = self.directories.entry(space.id()).or_default();
-        for range in &translated_from {
+        let source = self.cache.blocks[id as usize].source.clone();
+        for range in &source.ranges {
             if !directory.has_pages(range) {
                 space.note_code(range.clone())?;
             }
         }
-        directory.insert_fast(start, id, &translated_from);
-        for exit in self.cache.exits_of(id) {
+        directory.insert_fast(start, id, &source.ranges);
+        for exit in self.cache.blocks[id as usize].exits.clone() {
             let ExitKind::Link { target, .. } = self.cache.exits[exit as usize].kind else {
                 continue;
             };
@@ -577,8 +577,8 @@ impl Machine {
                 return Ok(Some(single.block));
             }
         }
-        let Some((block, sources)) = self.make(space, start, mode)? else { return Ok(None) };
-        let length = sources.first().map_or(0, |range| range.end - range.start) as u8;
+        let Some(block) = self.make(space, start, mode)? else { return Ok(None) };
+        let length = self.cache.blocks[block as usize].source.bytes.len() as u8;
         let single = Single { block, bytes, length };
         self.directory(space).single.insert((start, mode), single);
         Ok(Some(block))
@@ -589,7 +589,7 @@ impl Machine {
         space: &Space,
         start: Address,
         mode: Mode,
-    ) -> Result<Option<(u32, Vec<std::ops::Range<Address>>)>, Error> {
+    ) -> Result<Option<u32>, Error> {
         let mut first = [0];
         if space.fetch(start, &mut first) == 0 {
             return Ok(None);
@@ -601,22 +601,18 @@ impl Machine {
                 self.cache.site(0).expect("an empty cache has room")
             }
         };
+        if mode == Mode::Fast
+            && let Some(id) = self.cache.copy(start, &site, |source| holds(space, source))
+        {
+            self.statistics.blocks_copied += 1;
+            return Ok(Some(id));
+        }
         let mut translation =
             translate(&mut self.tools, space, start, mode, self.observers, &self.hooks, site);
-        let sources = std::mem::take(&mut translation.sources);
         self.statistics.blocks_translated += 1;
         self.statistics.instructions_translated += translation.places.len() as u64;
-        let block = Block {
-            start,
-            mode,
-            hot: 0..0,
-            places: std::mem::take(&mut translation.places),
-            marks: std::mem::take(&mut translation.marks),
-            incoming: Vec::new(),
-            live: true,
-        };
         self.observations.add_counters(std::mem::take(&mut translation.counters));
-        Ok(Some((self.cache.insert(translation, block), sources)))
+        Ok(Some(self.cache.insert(start, mode, translation)))
     }
 
     fn enter_code_map(&mut self, space: &Space, guest: Address, id: u32) -> Result<(), Error> {
@@ -763,6 +759,18 @@ fn state_pointer() -> *mut State {
 fn count(cpu: &mut Cpu, place: &crate::block::Place) {
     cpu.instructions += 1;
     cpu.ticks += u64::from(place.tick);
+}
+
+/// Whether the bytes that a translation was made from are executable and the same in `space`.
+fn holds(space: &Space, source: &Source) -> bool {
+    let mut bytes = &source.bytes[..];
+    source.ranges.iter().all(|range| {
+        let (wanted, rest) = bytes.split_at((range.end - range.start) as usize);
+        bytes = rest;
+        let mut there = [0; BLOCK_MAX * 15];
+        let there = &mut there[..wanted.len()];
+        space.fetch(range.start, there) == wanted.len() && there == wanted
+    })
 }
 
 /// Decodes the instruction at `address`; `None` when it cannot be fetched whole.

@@ -19,7 +19,7 @@ use iced_x86::{
 };
 use model::Address;
 
-use crate::block::{BLOCK_MAX, ExitKind, Mode, Phase, PhaseMark, Place, counter_amount};
+use crate::block::{BLOCK_MAX, Source, ExitKind, Mode, Phase, PhaseMark, Place, counter_amount};
 use crate::emit::{COUNTER, Emitter, Mem, Reg, S, T};
 use crate::layout::PROBE;
 use crate::{Observers, Space, state::State};
@@ -37,7 +37,9 @@ pub struct Translation {
     pub places: Vec<Place>,
     pub marks: Vec<PhaseMark>,
     pub exits: Vec<(ExitKind, u64)>,
-    pub sources: Vec<Range<Address>>,
+    pub source: Source,
+    /// Jumps from hot to cold code: offset of the operand, offset of its target.
+    pub cold_jumps: Vec<(u32, u32)>,
     /// Execution counters used, with the guest bytes that each stands for.
     pub counters: Vec<(Vec<Range<Address>>, i64)>,
 }
@@ -138,7 +140,8 @@ pub fn translate(
         places: Vec::with_capacity(decoded.instructions.len()),
         marks: Vec::with_capacity(decoded.instructions.len() + 8),
         exits: Vec::with_capacity(8),
-        sources: Vec::new(),
+        source: Source::default(),
+        cold_jumps: Vec::with_capacity(8),
         counters: Vec::new(),
     };
     let mut translator = Translator {
@@ -154,7 +157,7 @@ pub fn translate(
         sources: if observers.executions { decoded.sources.clone() } else { Vec::new() },
     };
     translator.block(&decoded);
-    translator.out.sources = decoded.sources;
+    translator.out.source = Source { ranges: decoded.sources, bytes: decoded.bytes };
     translator.out
 }
 
@@ -296,7 +299,7 @@ impl Translator<'_> {
         self.out.hot.add(COUNTER, amount as i32);
         self.mark(Phase::Counted);
         let stub = self.stub(ExitKind::Budget { index: index as u8 });
-        self.out.hot.jcc(9, stub);
+        self.jump_cold(Some(9), stub);
         if self.observers.executions {
             let counter = self.new_counter(self.sources.clone(), 1);
             self.out.hot.increment(counter);
@@ -402,10 +405,20 @@ impl Translator<'_> {
         at
     }
 
+    /// A jump, on a condition or always, from hot to cold code.
+    fn jump_cold(&mut self, condition: Option<u8>, target: u64) {
+        match condition {
+            Some(condition) => self.out.hot.jcc(condition, target),
+            None => self.out.hot.jmp(target),
+        }
+        let operand = self.out.hot.bytes.len() as u32 - 4;
+        self.out.cold_jumps.push((operand, (target - self.site.cold) as u32));
+    }
+
     /// Leaves unconditionally.
     fn leave(&mut self, kind: ExitKind) {
         let stub = self.stub(kind);
-        self.out.hot.jmp(stub);
+        self.jump_cold(None, stub);
     }
 
     /// Goes on at a known guest address.
