@@ -1,7 +1,7 @@
 //! From guest instructions to host code: decoding a block, counting it, and the exits.
 //!
 //! A block is a trace: it goes on behind conditional branches (whose taken side leaves it) and
-//! through direct jumps. Start at [`Translator::translate`]; what becomes of one instruction is
+//! through direct jumps. Start at [`translate`]; what becomes of one instruction is
 //! in `operands` (pass-through), `stack`, `flow` and `strings`.
 
 pub mod classify;
