@@ -440,11 +440,8 @@ fn hooks_stop_at_every_execution() {
             let mut space = image.load(&mut machine).expect("space");
             let mut cpu = image.cpu.clone();
             let mut stops: BTreeMap<u64, u64> = BTreeMap::new();
-            loop {
-                match machine.run(&mut space, &mut cpu, Limits::default()).expect("run") {
-                    Exit::Hook => *stops.entry(cpu.rip.0).or_default() += 1,
-                    _ => break,
-                }
+            while machine.run(&mut space, &mut cpu, Limits::default()).expect("run") == Exit::Hook {
+                *stops.entry(cpu.rip.0).or_default() += 1;
             }
             let expected: BTreeMap<u64, u64> =
                 hooks.iter().map(|at| (at.0, reference.executions[&at.0])).collect();
