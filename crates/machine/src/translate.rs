@@ -27,7 +27,7 @@ pub use classify::{Class, classify};
 use std::mem::offset_of;
 
 /// Direct jumps and conditional branches that a block may go through.
-const BRANCHES_MAX: usize = 8;
+const BRANCHES_MAX: usize = 4;
 
 /// The result of translating: code for the two areas and what belongs to it.
 #[derive(Debug)]
@@ -94,6 +94,8 @@ pub struct Translator<'a> {
     spilled: Vec<(Reg, u8)>,
     /// The block's last instruction decides where to go on.
     flow_end: bool,
+    /// The guest instruction being translated.
+    current: Address,
     /// What the whole block was made from, for its execution counter.
     sources: Vec<Range<Address>>,
 }
@@ -145,6 +147,7 @@ pub fn translate(
         cached: Cached::Nothing,
         spilled: Vec::new(),
         flow_end: matches!(decoded.end, End::Flow),
+        current: start,
         sources: if observers.executions { decoded.sources.clone() } else { Vec::new() },
     };
     translator.block(&decoded);
@@ -258,6 +261,7 @@ impl Translator<'_> {
             let bytes = &decoded.bytes[offset..offset + instruction.len()];
             let counts_here = count_at == Some(index);
             self.mark(Phase::Instruction(index as u8));
+            self.current = Address(instruction.ip());
             self.instruction(instruction, *class, bytes, index, counts_here, decoded);
             self.end_instruction(instruction);
         }
@@ -454,7 +458,8 @@ impl Translator<'_> {
                 // Given back, so that it is not allocated each time.
                 self.tools.encoder.set_buffer(cleared(buffer));
             }
-            Err(error) => panic!("{instruction:?} cannot be encoded: {error}"),
+            // The engine reports it by name when it gets there.
+            Err(_) => self.leave(ExitKind::Emulate { address: self.current }),
         }
     }
 

@@ -23,8 +23,8 @@ pub enum Goal {
     Flush { buffer: Address, breakpoint: BreakpointAt, record_bytes: u32, ticks: Ticks },
     /// Exactly in this state: an asynchronous event. Newer recordings know the vector state, too.
     Exact { registers: Box<Registers>, vector: Option<Box<VectorRegisters>>, ticks: Ticks },
-    /// At this address with these ticks, whatever the registers.
-    Address { address: Address, ticks: Ticks },
+    /// At this address with these ticks, whatever the registers; or at the other one before.
+    Address { address: Address, or_before_at: Option<Address>, ticks: Ticks },
     /// About to take an exception that is delivered as `signal`.
     Exception { signal: i32, registers: Box<Registers>, ticks: Ticks },
 }
@@ -85,8 +85,15 @@ impl Session {
         until: Option<Moment>,
     ) -> Result<Arrival> {
         let mut hooked = false;
+        let early = match goal {
+            Goal::Address { or_before_at, .. } => *or_before_at,
+            _ => None,
+        };
+        if early.is_some() {
+            self.set_hooks(early);
+        }
         let arrival = self.run_to_inner(tid, goal, until, &mut hooked);
-        if hooked {
+        if hooked || early.is_some() {
             self.set_hooks(None);
         }
         arrival
@@ -160,6 +167,7 @@ impl Session {
                     on_the_way
                 }
             }
+            Goal::Address { or_before_at, .. } if *or_before_at == Some(cpu.rip) => Next::Arrived,
             Goal::Exact { .. } | Goal::Address { .. } if cpu.ticks < ticks => Next::Run { ticks },
             Goal::Exact { registers, vector, .. } if cpu.rip == registers.rip => {
                 let host = &self.processor.host;

@@ -71,8 +71,9 @@ pub fn repaired(instruction: Instruction, bytes: &[u8]) -> Instruction {
         (Code::Xchg_r32_EAX, Register::R8D, Register::EAX)
     };
     let Ok(mut exchange) = Instruction::with2(code, r8, rax) else { return instruction };
-    exchange.set_ip(instruction.ip());
+    // The address is kept relative to the end: the length goes first.
     exchange.set_len(instruction.len());
+    exchange.set_ip(instruction.ip());
     exchange
 }
 

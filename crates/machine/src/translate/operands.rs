@@ -98,6 +98,10 @@ impl Translator<'_> {
             }
             set_memory(&mut instruction, mem);
         }
+        if needs_legacy_address(&guest) {
+            // Nor can the scratch registers be named in it.
+            free = Free { t: false, s: false };
+        }
         for (n, item) in replaced.iter_mut().enumerate() {
             debug_assert!(n < 4);
             item.host = match free.pop() {
