@@ -23,8 +23,6 @@ pub struct Generator {
     pub counts: BTreeMap<u16, u32>,
     /// Forms that this host does not have: given out a few times only.
     pub unsupported: std::collections::BTreeSet<u16>,
-    /// What was passed over because of a known bug, how often.
-    pub open: BTreeMap<&'static str, u32>,
     factory: Factory,
     total: u32,
 }
@@ -61,7 +59,6 @@ impl Generator {
             random: Random::new(seed),
             counts: BTreeMap::new(),
             unsupported: Default::default(),
-            open: BTreeMap::new(),
             factory: Factory(InstructionInfoFactory::new()),
             total: 0,
         }
@@ -80,9 +77,6 @@ impl Generator {
             let Some((bytes, instruction)) = self.candidate(ip) else { continue };
             let alone = saves_pointers(&instruction);
             if alone && !instructions.is_empty() || !self.wanted(&instruction) {
-                continue;
-            }
-            if self.is_open(&instruction) {
                 continue;
             }
             let Some((bytes, instruction)) = self.arrange(&mut draft, bytes, instruction) else {
@@ -148,25 +142,6 @@ impl Generator {
         }
         bytes.truncate(instruction.len());
         Some((bytes, instruction))
-    }
-
-    /// Forms with a known bug of the machine, passed over until it is mended: entries go then.
-    fn is_open(&mut self, instruction: &Instruction) -> bool {
-        let high = |register| {
-            matches!(register, Register::AH | Register::BH | Register::CH | Register::DH)
-        };
-        let reason = if instruction.mnemonic() == Mnemonic::Pause {
-            "f3 4x 90, which is xchg with r8"
-        } else if instruction.op_count() == 2
-            && high(instruction.op1_register())
-            && instruction.op0_register().full_register() == Register::RSP
-        {
-            "a high byte to the stack pointer"
-        } else {
-            return false;
-        };
-        *self.open.entry(reason).or_default() += 1;
-        true
     }
 
     /// Forms seen often have to wait for the others.
