@@ -67,7 +67,7 @@ pub struct Outcome {
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     File { path: PathBuf, source: std::io::Error },
     #[error("{path}: not a program that can be run: {reason}")]
     BadProgram { path: PathBuf, reason: &'static str },

@@ -178,7 +178,7 @@ impl Mapping {
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     Host { what: String, source: std::io::Error },
     /// Also for a backing whose offset is not page aligned or beyond what a file can have.
     #[error("guest range {0:?} is not page aligned, is empty or leaves the user half")]
