@@ -3,6 +3,9 @@
 //! Every figure is the CPU time of a whole process, start-up and translation included, the
 //! least of several runs; the tools take turns, so that a slow moment of the host hits all of
 //! them. Every run's output has to be that of the native one.
+//!
+//! Observers are paid in full: what they saw is taken from the machine as often as a debugger
+//! with segments of a few million instructions would.
 
 mod measure;
 mod report;
@@ -37,6 +40,9 @@ pub struct Options {
     /// Runs of each, of which the fastest counts.
     #[arg(long)]
     runs: Option<usize>,
+    /// Instructions between two times that the observers' results are taken.
+    #[arg(long, default_value_t = 4 << 20)]
+    slice: u64,
     /// The core that everything runs on.
     #[arg(long)]
     core: Option<usize>,
@@ -80,6 +86,7 @@ fn build_live_run() -> Result<PathBuf> {
 fn tools(live_run: &std::path::Path, options: &Options) -> Vec<Tool> {
     let machine = |name: &str, observe: &str| {
         let mut prefix = vec![live_run.display().to_string(), "--stats".to_owned()];
+        prefix.push(format!("--slice={}", options.slice));
         if !observe.is_empty() {
             prefix.push(format!("--observe={observe}"));
         }

@@ -56,6 +56,8 @@ pub struct Outcome {
     pub status: i32,
     pub instructions: u64,
     pub ticks: u64,
+    /// What the machine did for it.
+    pub machine: machine::Statistics,
     pub system_calls: u64,
     /// Entries drained from the observers, by observer.
     pub observed: BTreeMap<&'static str, u64>,
@@ -65,7 +67,7 @@ pub struct Outcome {
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     File { path: PathBuf, source: std::io::Error },
     #[error("{path}: not a program that can be run: {reason}")]
     BadProgram { path: PathBuf, reason: &'static str },
@@ -101,12 +103,12 @@ pub fn run_in(machine: &mut Machine, options: &Options) -> Result<Outcome, Error
                 guest.drain(machine, options.observers)?;
                 limit = guest.cpu.instructions.saturating_add(slice);
             }
-            Exit::TickLimit | Exit::Hook => unreachable!("neither was asked for"),
+            Exit::TickLimit | Exit::Hook | Exit::Watch { .. } => unreachable!("not asked for"),
             Exit::Fault(fault) => return Err(guest.fault(fault)),
             Exit::Trap { kind, length } => {
                 if let Some(status) = guest.trap(kind, length)? {
                     guest.drain(machine, options.observers)?;
-                    return Ok(guest.outcome(status));
+                    return Ok(guest.outcome(status, machine.statistics()));
                 }
             }
         }
@@ -206,13 +208,14 @@ impl Guest {
         Error::Fault { fault, rip: self.cpu.rip, instructions: self.cpu.instructions }
     }
 
-    fn outcome(self, status: i32) -> Outcome {
+    fn outcome(self, status: i32, machine: machine::Statistics) -> Outcome {
         Outcome {
             status,
             instructions: self.cpu.instructions,
             ticks: self.cpu.ticks,
             system_calls: self.kernel.system_calls,
             observed: self.observed,
+            machine,
             unsupported: self.kernel.unsupported,
         }
     }

@@ -13,7 +13,10 @@ pub fn answer(kind: Trap, cpu: &mut Cpu, inputs: Inputs) -> bool {
         Trap::Cpuid => {
             let leaf = u32_of(cpu.general[RAX]);
             let subleaf = u32_of(cpu.general[RCX]);
-            let host = cpuid(leaf, subleaf);
+            let mut host = x86_64::__cpuid_count(leaf, subleaf);
+            if inputs == Inputs::Fixed {
+                hide_core(leaf, &mut host);
+            }
             cpu.general[RAX] = u64::from(host.eax);
             cpu.general[RBX] = u64::from(host.ebx);
             cpu.general[RCX] = u64::from(host.ecx);
@@ -61,8 +64,14 @@ fn set_pair(cpu: &mut Cpu, value: u64) {
     cpu.general[RDX] = value >> 32;
 }
 
-fn cpuid(leaf: u32, subleaf: u32) -> x86_64::CpuidResult {
-    x86_64::__cpuid_count(leaf, subleaf)
+/// Takes out which of the host's cores answers (SDM vol. 2, CPUID; AMD APM vol. 3, appendix E).
+fn hide_core(leaf: u32, result: &mut x86_64::CpuidResult) {
+    match leaf {
+        1 => result.ebx &= 0x00ff_ffff,
+        0xb | 0x1f | 0x8000_0026 => result.edx = 0,
+        0x8000_001e => result.eax = 0,
+        _ => {}
+    }
 }
 
 #[expect(unsafe_code, reason = "reading the time stamp counter is an intrinsic")]

@@ -1,6 +1,7 @@
 //! A translated block: what the engine must know of it after the code has been emitted.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use model::Address;
 
@@ -86,15 +87,27 @@ pub struct ExitRecord {
     pub stub: u64,
 }
 
+/// Guest bytes that were translated.
+#[derive(Debug, Default)]
+pub struct Source {
+    pub ranges: Vec<Range<Address>>,
+    pub bytes: Vec<u8>,
+}
+
 #[derive(Debug)]
 pub struct Block {
     pub start: Address,
     pub mode: Mode,
     pub hot: Range<u64>,
-    pub places: Vec<Place>,
-    pub marks: Vec<PhaseMark>,
-    /// Guest bytes that it was made from.
-    pub sources: Vec<Range<Address>>,
+    pub cold: Range<u64>,
+    pub places: Arc<[Place]>,
+    pub marks: Arc<[PhaseMark]>,
+    /// Jumps from hot to cold code: offset of the operand, offset of its target.
+    pub cold_jumps: Arc<[(u32, u32)]>,
+    /// Its exit records.
+    pub exits: Range<u32>,
+    /// The guest bytes that it was made from: ranges, and what was there.
+    pub source: Arc<Source>,
     /// Sites of jumps into this block, with the exit record to fall back to.
     pub incoming: Vec<u32>,
     pub live: bool,

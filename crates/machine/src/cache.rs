@@ -6,7 +6,12 @@
 #![allow(unsafe_code)] // writes translated code through the writable view
 
 use crate::Error;
-use crate::block::{Block, ExitKind, ExitRecord, PhaseMark};
+use std::sync::Arc;
+
+use model::Address;
+use rustc_hash::FxHashMap;
+
+use crate::block::{Block, ExitKind, ExitRecord, Mode, PhaseMark, Source};
 use crate::emit::Emitter;
 use crate::host::{self, Reservation};
 use crate::layout;
@@ -16,6 +21,8 @@ use std::mem::offset_of;
 
 /// More than any block needs in either area.
 const BLOCK_BYTES_MAX: u64 = 32 << 10;
+/// Where a stub has its exit record's number: behind `mov dword [disp32],`.
+const STUB_NUMBER: usize = 7;
 /// Cold stubs begin this far behind the hot code.
 const COLD: u64 = 0x2000_0000;
 
@@ -28,6 +35,8 @@ pub struct CodeCache {
     cold: Area,
     pub indirect_stub: u64,
     pub blocks: Vec<Block>,
+    /// Fast blocks by their first instruction's address, of all address spaces.
+    by_start: FxHashMap<Address, Vec<u32>>,
     pub exits: Vec<ExitRecord>,
     /// How often everything was dropped.
     pub flushes: u64,
@@ -56,6 +65,7 @@ impl CodeCache {
             cold: area(layout::CODE.start + COLD, cold),
             indirect_stub: 0,
             blocks: Vec::new(),
+            by_start: FxHashMap::default(),
             exits: Vec::new(),
             flushes: 0,
         };
@@ -78,7 +88,7 @@ impl CodeCache {
         let room = |area: &Area| area.end - area.next >= BLOCK_BYTES_MAX;
         let counters = (layout::COUNTERS.end - layout::COUNTERS.start) / 8;
         let few = (counters_used as u64) + 1000 < counters;
-        (room(&self.hot) && room(&self.cold) && few).then(|| Site {
+        (room(&self.hot) && room(&self.cold) && few).then_some(Site {
             hot: self.hot.next,
             cold: self.cold.next,
             exit: self.exits.len() as u32,
@@ -88,23 +98,119 @@ impl CodeCache {
     }
 
     /// Takes a translation made for the current site; returns the block's number.
-    pub fn insert(&mut self, translation: Translation, mut block: Block) -> u32 {
+    pub fn insert(&mut self, start: Address, mode: Mode, translation: Translation) -> u32 {
         let id = self.blocks.len() as u32;
-        let Translation { hot, cold, exits, .. } = translation;
-        assert!(hot.bytes.len().max(cold.bytes.len()) as u64 <= BLOCK_BYTES_MAX);
-        self.write(hot.start, &hot.bytes);
-        self.write(cold.start, &cold.bytes);
-        self.hot.next = (hot.here() + 15) & !15;
-        self.cold.next = cold.here();
-        block.hot = hot.start..hot.here();
-        self.exits.extend(exits.into_iter().map(|(kind, stub)| ExitRecord { block: id, kind, stub }));
+        let Translation { hot, cold, exits, places, marks, cold_jumps, source, .. } = translation;
+        let first = self.exits.len() as u32;
+        self.exits.extend(exits.into_iter().map(|(kind, stub)| ExitRecord {
+            block: id,
+            kind,
+            stub,
+        }));
+        let block = Block {
+            start,
+            mode,
+            hot: hot.start..hot.here(),
+            cold: cold.start..cold.here(),
+            places: places.into(),
+            marks: marks.into(),
+            cold_jumps: cold_jumps.into(),
+            exits: first..self.exits.len() as u32,
+            source: Arc::new(source),
+            incoming: Vec::new(),
+            live: true,
+        };
+        if mode == Mode::Fast {
+            self.by_start.entry(start).or_default().push(id);
+        }
+        self.place(block, &hot.bytes, &cold.bytes)
+    }
+
+    fn place(&mut self, block: Block, hot: &[u8], cold: &[u8]) -> u32 {
+        assert!(hot.len().max(cold.len()) as u64 <= BLOCK_BYTES_MAX);
+        self.write(block.hot.start, hot);
+        self.write(block.cold.start, cold);
+        self.hot.next = (block.hot.end + 15) & !15;
+        self.cold.next = block.cold.end;
         self.blocks.push(block);
-        id
+        self.blocks.len() as u32 - 1
+    }
+
+    /// A fast block made from bytes that `holds` confirms to be at their places: translated once,
+    /// whatever address space asks. The copy has its own exits, so it is linked by itself.
+    pub fn copy(
+        &mut self,
+        start: Address,
+        site: &Site,
+        holds: impl Fn(&Source) -> bool,
+    ) -> Option<u32> {
+        let candidates = self.by_start.get(&start)?;
+        let made = *candidates.iter().rev().find(|id| {
+            let source = &self.blocks[**id as usize].source;
+            !source.bytes.is_empty() && holds(source)
+        })?;
+        let made = &self.blocks[made as usize];
+        let mut hot = self.read(&made.hot);
+        let mut cold = self.read(&made.cold);
+        let (hot_at, cold_at) = (site.hot, site.cold);
+        let moved = |at: u64| match made.hot.contains(&at) {
+            true => at - made.hot.start + hot_at,
+            false => at - made.cold.start + cold_at,
+        };
+        for (operand, target) in made.cold_jumps.iter() {
+            let next = hot_at + u64::from(*operand) + 4;
+            let relative = (cold_at + u64::from(*target)).wrapping_sub(next) as i32;
+            let operand = *operand as usize;
+            hot[operand..operand + 4].copy_from_slice(&relative.to_le_bytes());
+        }
+        let id = self.blocks.len() as u32;
+        let mut exits = Vec::with_capacity(made.exits.len());
+        for number in made.exits.clone() {
+            let record = &self.exits[number as usize];
+            let stub = moved(record.stub);
+            let own = site.exit + exits.len() as u32;
+            let offset = (stub - cold_at) as usize + STUB_NUMBER;
+            cold[offset..offset + 4].copy_from_slice(&own.to_le_bytes());
+            let kind = match record.kind.clone() {
+                ExitKind::Link { target, site: at } => {
+                    if !made.hot.contains(&at) {
+                        // A side exit's jump lies in cold code and leads to its own stub at first.
+                        let operand = (at - made.cold.start) as usize;
+                        let relative = stub.wrapping_sub(moved(at) + 4) as i32;
+                        cold[operand..operand + 4].copy_from_slice(&relative.to_le_bytes());
+                    }
+                    ExitKind::Link { target, site: moved(at) }
+                }
+                kind => kind,
+            };
+            exits.push(ExitRecord { block: id, kind, stub });
+        }
+        let block = Block {
+            start,
+            mode: Mode::Fast,
+            hot: hot_at..hot_at + hot.len() as u64,
+            cold: cold_at..cold_at + cold.len() as u64,
+            places: made.places.clone(),
+            marks: made.marks.clone(),
+            cold_jumps: made.cold_jumps.clone(),
+            exits: site.exit..site.exit + exits.len() as u32,
+            source: made.source.clone(),
+            incoming: Vec::new(),
+            live: true,
+        };
+        self.exits.extend(exits);
+        Some(self.place(block, &hot, &cold))
+    }
+
+    /// Forgets which translations could be copied: they would be made differently now.
+    pub fn forget_copies(&mut self) {
+        self.by_start.clear();
     }
 
     /// Drops everything.
     pub fn flush(&mut self) {
         self.blocks.clear();
+        self.by_start.clear();
         self.exits.clear();
         self.hot.next = self.hot.start;
         self.cold.next = self.cold.start;
@@ -140,6 +246,19 @@ impl CodeCache {
     fn patch(&mut self, site: u64, target: u64) {
         let relative = target.wrapping_sub(site + 4) as i32;
         self.write(site, &relative.to_le_bytes());
+    }
+
+    fn read(&self, range: &std::ops::Range<u64>) -> Vec<u8> {
+        let (area, view) = if range.start >= self.cold.start {
+            (&self.cold, &self.cold_view)
+        } else {
+            (&self.hot, &self.hot_view)
+        };
+        assert!(range.start >= area.start && range.end <= area.end);
+        let from = (view.start() + (range.start - area.start)) as *const u8;
+        // SAFETY: as in `write`; nothing writes while `self` is borrowed.
+        let bytes = unsafe { std::slice::from_raw_parts(from, (range.end - range.start) as usize) };
+        bytes.to_vec()
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) {

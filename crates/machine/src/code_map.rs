@@ -18,8 +18,9 @@ use crate::layout::{CODE_MAPS, CODE_MAPS_RESERVED, UNIT_SHIFT, UNIT_SIZE, UNITS}
 
 /// Makes the sum with four times any canonical address non-canonical.
 const ABSENT: u64 = 1 << 62;
-/// Entries filled with the miss stub at a time: one page of the map.
-const FILL: u64 = 1024;
+/// Entries filled with the miss stub at a time: four pages of the map. The first jump to a part
+/// that is not filled costs a fault.
+const FILL: u64 = 4096;
 
 /// The table that translated code reaches through gs.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! What has been translated for one address space.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
 use model::{Address, PAGE_SIZE};
+use rustc_hash::FxHashMap;
 
 use crate::block::Mode;
 use crate::cache::CodeCache;
@@ -20,10 +20,10 @@ pub struct Single {
 
 #[derive(Debug, Default)]
 pub struct Directory {
-    pub fast: HashMap<Address, u32>,
-    pub single: HashMap<(Address, Mode), Single>,
+    pub fast: FxHashMap<Address, u32>,
+    pub single: FxHashMap<(Address, Mode), Single>,
     /// Fast blocks by the pages of their bytes.
-    pages: HashMap<Address, Vec<u32>>,
+    pages: FxHashMap<Address, Vec<u32>>,
     pub maps: CodeMaps,
 }
 
@@ -53,8 +53,12 @@ impl Directory {
         let first = range.start.page_start();
         let count = (range.end.page_ceil() - first) / PAGE_SIZE;
         let pages: Vec<Address> = if count as usize > self.pages.len() {
-            let mut pages: Vec<Address> =
-                self.pages.keys().copied().filter(|page| (first..range.end).contains(page)).collect();
+            let mut pages: Vec<Address> = self
+                .pages
+                .keys()
+                .copied()
+                .filter(|page| (first..range.end).contains(page))
+                .collect();
             pages.sort_unstable();
             pages
         } else {

@@ -170,7 +170,11 @@ impl Emitter {
     }
 
     pub fn mov(&mut self, to: Reg, from: Reg) {
-        self.bytes.extend([0x48 | (from >> 3) << 2 | to >> 3, 0x89, 0xc0 | (from & 7) << 3 | to & 7]);
+        self.bytes.extend([
+            0x48 | (from >> 3) << 2 | to >> 3,
+            0x89,
+            0xc0 | (from & 7) << 3 | to & 7,
+        ]);
     }
 
     pub fn constant(&mut self, to: Reg, value: u64) {
@@ -204,13 +208,6 @@ impl Emitter {
             self.bytes.push(0x41);
         }
         self.bytes.push(0x50 | reg & 7);
-    }
-
-    pub fn pop(&mut self, reg: Reg) {
-        if reg >= 8 {
-            self.bytes.push(0x41);
-        }
-        self.bytes.push(0x58 | reg & 7);
     }
 
     pub fn push_mem(&mut self, mem: Mem) {

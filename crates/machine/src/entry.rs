@@ -83,8 +83,7 @@ pub fn exit_code() -> u64 {
 }
 
 /// Signals that guest instructions can raise in the host.
-const SIGNALS: [i32; 5] =
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
+const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
 
 /// A fault at a host address in the code cache, or at 0 (a jump through an empty entry of a code
 /// map), becomes an exit. Anything else is the engine's own: the default action follows.

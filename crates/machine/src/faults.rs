@@ -126,16 +126,18 @@ pub fn accesses(
     let used = info.info(instruction).used_memory().to_vec();
     used.iter()
         .filter_map(|memory| {
-            let address = memory.virtual_address(0, |register, _, _| register_value(cpu, register))?;
+            let address =
+                memory.virtual_address(0, |register, _, _| register_value(cpu, register))?;
             let access = memory.access();
             let read = matches!(
                 access,
-                OpAccess::Read | OpAccess::CondRead | OpAccess::ReadWrite
-                    | OpAccess::ReadCondWrite
+                OpAccess::Read | OpAccess::CondRead | OpAccess::ReadWrite | OpAccess::ReadCondWrite
             );
             let write = matches!(
                 access,
-                OpAccess::Write | OpAccess::CondWrite | OpAccess::ReadWrite
+                OpAccess::Write
+                    | OpAccess::CondWrite
+                    | OpAccess::ReadWrite
                     | OpAccess::ReadCondWrite
             );
             (read || write).then(|| Access {

@@ -89,9 +89,10 @@ fn map(
     }
     let reservation = Reservation { start: at as u64, length };
     match start {
-        Some(wanted) if wanted != at as u64 => {
-            Err(Error::Host { what: format!("{wanted:#x} is taken, for {what}"), source: io::ErrorKind::AddrInUse.into() })
-        }
+        Some(wanted) if wanted != at as u64 => Err(Error::Host {
+            what: format!("{wanted:#x} is taken, for {what}"),
+            source: io::ErrorKind::AddrInUse.into(),
+        }),
         _ => Ok(reservation),
     }
 }

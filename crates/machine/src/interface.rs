@@ -19,9 +19,15 @@ pub enum Exit {
     /// About to execute a hooked address.
     Hook,
     /// About to execute an instruction whose effect is for the caller to say; `length` in bytes.
-    Trap { kind: Trap, length: u8 },
+    Trap {
+        kind: Trap,
+        length: u8,
+    },
     /// About to execute an instruction that accesses a watched range, first at `address`.
-    Watch { address: Address, write: bool },
+    Watch {
+        address: Address,
+        write: bool,
+    },
     /// The instruction at `cpu.rip` raised an exception (for `int3` and `int n` see `Trap`).
     Fault(Fault),
 }
@@ -98,11 +104,20 @@ impl Default for Options {
 }
 
 /// What the machine has done so far.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     pub blocks_translated: u64,
+    /// Blocks taken over from an earlier translation of the same bytes.
+    pub blocks_copied: u64,
     pub instructions_translated: u64,
     pub exits: u64,
+    /// Instructions executed one at a time, and those of them with their operand bound.
+    pub singles: u64,
+    pub bound: u64,
+    /// Instructions carried out by the engine.
+    pub emulated: u64,
+    /// Host faults inside translated code.
+    pub faults: u64,
     pub cache_flushes: u64,
     pub cache_bytes: u64,
 }

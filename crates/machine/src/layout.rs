@@ -28,7 +28,7 @@ pub const DISPLACEMENT_RESERVED: u64 = 8 << 32;
 /// The value of table entries of units that are not in use: makes any sum non-canonical.
 pub const ABSENT: u64 = 1 << 63;
 
-/// Islands are placed here. A byte of [`WRITE_MARKS`] stands for each 8-byte word of it.
+/// Islands are placed here. A byte of the write marks stands for each 8-byte word of it.
 pub const ISLANDS: Range<u64> = 0x1000_0000_0000..0x5000_0000_0000;
 /// Mark of the word at host address h: `h >> 3`.
 pub const WRITE_MARK_SHIFT: u32 = 3;

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use model::{Address, gpr};
 
-use crate::block::{Block, ExitKind, Mode, counter_amount};
+use crate::block::{BLOCK_MAX, Block, ExitKind, Mode, Source, counter_amount};
 use crate::cache::CodeCache;
 use crate::code_map::CodeMapTable;
 use crate::directory::{Directory, Single};
@@ -22,12 +22,13 @@ use crate::faults::{self, Position};
 use crate::fixed::Fixed;
 use crate::memory::{AccessKind, Tables};
 use crate::observations::Observations;
-use observed::{Observing, correct_executions};
 use crate::state::{EXIT_FAULT, EXIT_INDIRECT, State, state};
 use crate::translate::{Class, Tools, classify, translate};
 use crate::{
-    CallRecord, ControlFlow, Cpu, Error, Exit, Fault, Limits, Observers, FLAG_TRAP, Options, Space, Statistics, StoreRecord, entry, layout,
+    CallRecord, ControlFlow, Cpu, Error, Exit, FLAG_TRAP, Fault, Limits, Observers, Options, Space,
+    Statistics, StoreRecord, entry, layout,
 };
+use observed::{Observing, correct_executions};
 
 /// Fast code never comes nearer to a limit than this: more than a block's instructions.
 const SLACK: u64 = 64;
@@ -138,6 +139,7 @@ impl Machine {
         let hooks: BTreeSet<Address> = addresses.iter().copied().collect();
         let changed: Vec<Address> = hooks.symmetric_difference(&self.hooks).copied().collect();
         self.hooks = hooks;
+        self.cache.forget_copies();
         // Code that runs through a changed address is made anew.
         #[expect(clippy::iter_over_hash_type, reason = "every directory gets the same treatment")]
         for directory in self.directories.values_mut() {
@@ -195,10 +197,12 @@ impl Machine {
             let instruction = fetch(space, cpu.rip);
             if instruction.is_some_and(|i| i.is_string_instruction() && has_repeat(&i)) {
                 let instruction = instruction.expect("checked");
-                return self.emulate(space, cpu, &instruction, Some(limit)).map(|step| match step {
-                    Step::Continue => Exit::InstructionLimit,
-                    Step::Exit(exit) => exit,
-                });
+                return self.emulate(space, cpu, &instruction, Some(limit)).map(
+                    |step| match step {
+                        Step::Continue => Exit::InstructionLimit,
+                        Step::Exit(exit) => exit,
+                    },
+                );
             }
         }
         match self.single(space, cpu)? {
@@ -259,11 +263,9 @@ impl Machine {
         };
         Ok(match step {
             Step::Exit(exit) => exit,
-            Step::Continue => Exit::Fault(Fault {
-                signal: libc::SIGTRAP,
-                code: TRAP_TRACE,
-                address: cpu.rip,
-            }),
+            Step::Continue => {
+                Exit::Fault(Fault { signal: libc::SIGTRAP, code: TRAP_TRACE, address: cpu.rip })
+            }
         })
     }
 
@@ -366,9 +368,7 @@ impl Machine {
     }
 
     fn single_in(&mut self, space: &mut Space, cpu: &mut Cpu, mode: Mode) -> Result<Step, Error> {
-        self.observed(space, cpu, |machine, space, cpu| {
-            machine.single_unobserved(space, cpu, mode)
-        })
+        self.observed(space, cpu, |machine, space, cpu| machine.single_unobserved(space, cpu, mode))
     }
 
     fn single_unobserved(
@@ -385,6 +385,8 @@ impl Machine {
         {
             return self.emulate(space, cpu, &instruction, None);
         }
+        self.statistics.singles += 1;
+        self.statistics.bound += u64::from(mode == Mode::Bound);
         let Some(id) = self.single_block(space, cpu.rip, mode)? else {
             return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
         };
@@ -427,6 +429,7 @@ impl Machine {
         iterations: Option<u64>,
     ) -> Result<Step, Error> {
         self.observing.emulated = true;
+        self.statistics.emulated += 1;
         let address = cpu.rip;
         self.save(cpu);
         cpu.vector = self.state().vector.clone();
@@ -451,6 +454,7 @@ impl Machine {
     /// Makes the state precise after a host fault and finds out what it was. `None` is a missed
     /// indirect jump to `cpu.rip`.
     fn fault(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Option<Step>, Error> {
+        self.statistics.faults += 1;
         let state = self.state();
         let fault = state.fault;
         if fault.rip == 0 {
@@ -574,16 +578,23 @@ impl Machine {
         if let Some(id) = self.directory(space).fast.get(&start) {
             return Ok(Some(*id));
         }
-        let Some((id, translated_from)) = self.make(space, start, Mode::Fast)? else {
-            return Ok(None);
-        };
+        let Some(id) = self.make(space, start, Mode::Fast)? else { return Ok(None) };
         let directory = self.directories.entry(space.id()).or_default();
-        for range in &translated_from {
+        let source = self.cache.blocks[id as usize].source.clone();
+        for range in &source.ranges {
             if !directory.has_pages(range) {
                 space.note_code(range.clone())?;
             }
         }
-        directory.insert_fast(start, id, &translated_from);
+        directory.insert_fast(start, id, &source.ranges);
+        for exit in self.cache.blocks[id as usize].exits.clone() {
+            let ExitKind::Link { target, .. } = self.cache.exits[exit as usize].kind else {
+                continue;
+            };
+            if let Some(next) = directory.fast.get(&target) {
+                self.cache.link(exit, *next);
+            }
+        }
         Ok(Some(id))
     }
 
@@ -602,19 +613,14 @@ impl Machine {
                 return Ok(Some(single.block));
             }
         }
-        let Some((block, sources)) = self.make(space, start, mode)? else { return Ok(None) };
-        let length = sources.first().map_or(0, |range| range.end - range.start) as u8;
+        let Some(block) = self.make(space, start, mode)? else { return Ok(None) };
+        let length = self.cache.blocks[block as usize].source.bytes.len() as u8;
         let single = Single { block, bytes, length };
         self.directory(space).single.insert((start, mode), single);
         Ok(Some(block))
     }
 
-    fn make(
-        &mut self,
-        space: &Space,
-        start: Address,
-        mode: Mode,
-    ) -> Result<Option<(u32, Vec<std::ops::Range<Address>>)>, Error> {
+    fn make(&mut self, space: &Space, start: Address, mode: Mode) -> Result<Option<u32>, Error> {
         let mut first = [0];
         if space.fetch(start, &mut first) == 0 {
             return Ok(None);
@@ -626,23 +632,18 @@ impl Machine {
                 self.cache.site(0).expect("an empty cache has room")
             }
         };
+        if mode == Mode::Fast
+            && let Some(id) = self.cache.copy(start, &site, |source| holds(space, source))
+        {
+            self.statistics.blocks_copied += 1;
+            return Ok(Some(id));
+        }
         let mut translation =
             translate(&mut self.tools, space, start, mode, self.compiled, &self.hooks, site);
-        let sources = translation.sources.clone();
         self.statistics.blocks_translated += 1;
         self.statistics.instructions_translated += translation.places.len() as u64;
-        let block = Block {
-            start,
-            mode,
-            hot: 0..0,
-            places: translation.places.clone(),
-            marks: translation.marks.clone(),
-            sources: sources.clone(),
-            incoming: Vec::new(),
-            live: true,
-        };
         self.observations.add_counters(std::mem::take(&mut translation.counters));
-        Ok(Some((self.cache.insert(translation, block), sources)))
+        Ok(Some(self.cache.insert(start, mode, translation)))
     }
 
     fn enter_code_map(&mut self, space: &Space, guest: Address, id: u32) -> Result<(), Error> {
@@ -791,6 +792,18 @@ fn count(cpu: &mut Cpu, place: &crate::block::Place) {
     cpu.ticks += u64::from(place.tick);
 }
 
+/// Whether the bytes that a translation was made from are executable and the same in `space`.
+fn holds(space: &Space, source: &Source) -> bool {
+    let mut bytes = &source.bytes[..];
+    source.ranges.iter().all(|range| {
+        let (wanted, rest) = bytes.split_at((range.end - range.start) as usize);
+        bytes = rest;
+        let mut there = [0; BLOCK_MAX * 15];
+        let there = &mut there[..wanted.len()];
+        space.fetch(range.start, there) == wanted.len() && there == wanted
+    })
+}
+
 /// Decodes the instruction at `address`; `None` when it cannot be fetched whole.
 pub(crate) fn fetch(space: &Space, address: Address) -> Option<Instruction> {
     let mut bytes = [0; 15];
@@ -808,7 +821,8 @@ fn fetch_fault(space: &Space, rip: Address) -> Exit {
     if !faults::is_canonical(first.0) {
         return Exit::Fault(faults::protection_fault(false));
     }
-    Exit::Fault(faults::page_fault(first.0, space.mapping_at(first).is_some()))
+    let mapped = space.access(first, 1, AccessKind::Execute).is_err_and(|refused| refused.mapped);
+    Exit::Fault(faults::page_fault(first.0, mapped))
 }
 
 fn has_repeat(instruction: &Instruction) -> bool {
@@ -817,8 +831,7 @@ fn has_repeat(instruction: &Instruction) -> bool {
 
 /// Whether the instruction can run with its one memory operand at a host address in scratch S.
 fn translates_bound(instruction: &Instruction) -> bool {
-    crate::translate::has_memory(instruction)
-        && matches!(classify(instruction), Class::Plain)
+    crate::translate::has_memory(instruction) && matches!(classify(instruction), Class::Plain)
 }
 
 /// Whether this host's processor has every feature that the instruction needs, as far as known.

@@ -2,13 +2,12 @@
 
 use model::{Address, gpr};
 
-use crate::{Backing, Cpu, Exit, Limits, Machine, Options, Protection, Trap};
+use crate::{Backing, Cpu, Exit, Limits, Machine, Options, Protection, Space, Trap};
 
 const CODE: Address = Address(0x40_0000);
 const DATA: Address = Address(0x7fff_0000_0000);
 
-fn run(code: &[u8], limits: Limits) -> (Exit, Cpu) {
-    let mut machine = Machine::new(Options::default()).unwrap();
+fn space_with(machine: &mut Machine, code: &[u8]) -> (Space, Cpu) {
     let mut space = machine.new_space().unwrap();
     let rx = Protection { read: true, write: false, execute: true };
     let rw = Protection { read: true, write: true, execute: false };
@@ -17,6 +16,12 @@ fn run(code: &[u8], limits: Limits) -> (Exit, Cpu) {
     space.write(CODE, code).unwrap();
     let mut cpu = Cpu { rip: CODE, ..Cpu::default() };
     cpu.general[gpr::RSP] = DATA.0 + 65536;
+    (space, cpu)
+}
+
+fn run(code: &[u8], limits: Limits) -> (Exit, Cpu) {
+    let mut machine = Machine::new(Options::default()).unwrap();
+    let (mut space, mut cpu) = space_with(&mut machine, code);
     let exit = machine.run(&mut space, &mut cpu, limits).unwrap();
     (exit, cpu)
 }
@@ -42,4 +47,33 @@ fn loops_and_counts() {
             assert_eq!((exit, cpu.instructions), (Exit::TickLimit, limit * 5 + 1));
         }
     }
+}
+
+#[test]
+fn equal_code_is_translated_once() {
+    // mov ecx, 300; L: test ecx, 1; jz +2; nop; nop; call F; dec ecx; jnz L; syscall; F: inc rax; ret
+    let code = [
+        0xb9, 0x2c, 0x01, 0x00, 0x00, 0xf7, 0xc1, 0x01, 0x00, 0x00, 0x00, 0x74, 0x02, 0x90, 0x90,
+        0xe8, 0x06, 0x00, 0x00, 0x00, 0xff, 0xc9, 0x75, 0xed, 0x0f, 0x05, 0x48, 0xff, 0xc0, 0xc3,
+    ];
+    let mut machine = Machine::new(Options::default()).unwrap();
+    let mut all = Vec::new();
+    let mut translated = None;
+    for n in 0..5 {
+        let (mut space, mut cpu) = space_with(&mut machine, &code);
+        let exit = machine.run(&mut space, &mut cpu, Limits::default()).unwrap();
+        assert_eq!(exit, Exit::Trap { kind: Trap::Syscall, length: 2 });
+        assert_eq!((cpu.general[gpr::RAX], cpu.ticks), (300, 600));
+        let blocks = machine.statistics().blocks_translated;
+        assert_eq!(*translated.get_or_insert(blocks), blocks, "space {n}");
+        all.push(space);
+    }
+    assert!(machine.statistics().blocks_copied > 0);
+    // Other bytes at the same place are other code.
+    let mut other = code;
+    other[27] = 0x83; // inc rax -> 83 c0 c3: add eax, -61
+    let (mut space, mut cpu) = space_with(&mut machine, &other);
+    let limits = Limits { instructions: Some(100), ticks: None };
+    machine.run(&mut space, &mut cpu, limits).unwrap();
+    assert!(machine.statistics().blocks_translated > translated.unwrap());
 }

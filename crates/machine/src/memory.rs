@@ -38,8 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use model::Address;
 
-pub(crate) use access::{AccessFault, AccessKind};
-pub(crate) use code::CodePage;
+pub(crate) use access::AccessKind;
 pub(crate) use journal::Journal;
 pub use marks::WrittenWords;
 pub use object::SharedObject;
@@ -180,7 +179,7 @@ impl Mapping {
 
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
-    #[error("{what}: {source}")]
+    #[error("{what}")]
     Host { what: String, source: std::io::Error },
     /// Also for a backing whose offset is not page aligned or beyond what a file can have.
     #[error("guest range {0:?} is not page aligned, is empty or leaves the user half")]

@@ -1,7 +1,7 @@
 //! From guest instructions to host code: decoding a block, counting it, and the exits.
 //!
 //! A block is a trace: it goes on behind conditional branches (whose taken side leaves it) and
-//! through direct jumps. Start at [`Translator::translate`]; what becomes of one instruction is
+//! through direct jumps. Start at [`translate`]; what becomes of one instruction is
 //! in `operands` (pass-through), `stack`, `flow` and `strings`.
 
 pub mod classify;
@@ -19,7 +19,9 @@ use iced_x86::{
 };
 use model::Address;
 
-use crate::block::{BLOCK_MAX, Block, ExitKind, Mode, Phase, PhaseMark, Place, counter_amount};
+use crate::block::{
+    BLOCK_MAX, Block, ExitKind, Mode, Phase, PhaseMark, Place, Source, counter_amount,
+};
 use crate::emit::{COUNTER, Emitter, Mem, Reg, S, T};
 use crate::layout::PROBE;
 use crate::{Observers, Space, state::State};
@@ -27,7 +29,7 @@ pub use classify::{Class, classify};
 use std::mem::offset_of;
 
 /// Direct jumps and conditional branches that a block may go through.
-const BRANCHES_MAX: usize = 8;
+const BRANCHES_MAX: usize = 4;
 
 /// The result of translating: code for the two areas and what belongs to it.
 #[derive(Debug)]
@@ -37,7 +39,9 @@ pub struct Translation {
     pub places: Vec<Place>,
     pub marks: Vec<PhaseMark>,
     pub exits: Vec<(ExitKind, u64)>,
-    pub sources: Vec<Range<Address>>,
+    pub source: Source,
+    /// Jumps from hot to cold code: offset of the operand, offset of its target.
+    pub cold_jumps: Vec<(u32, u32)>,
     /// Execution counters used, with the guest bytes that each stands for.
     pub counters: Vec<(Vec<Range<Address>>, i64)>,
 }
@@ -47,7 +51,10 @@ pub struct Translation {
 enum Cached {
     Nothing,
     /// A guest register which has moved by `drift` bytes since.
-    Base { register: Reg, drift: i64 },
+    Base {
+        register: Reg,
+        drift: i64,
+    },
     /// The middle of this unit.
     Unit(u64),
 }
@@ -94,6 +101,8 @@ pub struct Translator<'a> {
     spilled: Vec<(Reg, u8)>,
     /// The block's last instruction decides where to go on.
     flow_end: bool,
+    /// The guest instruction being translated.
+    current: Address,
 }
 
 /// The instructions of a block and the bytes that they came from.
@@ -128,10 +137,11 @@ pub fn translate(
     let out = Translation {
         hot: Emitter::new(site.hot),
         cold: Emitter::new(site.cold),
-        places: Vec::new(),
-        marks: Vec::new(),
-        exits: Vec::new(),
-        sources: decoded.sources.clone(),
+        places: Vec::with_capacity(decoded.instructions.len()),
+        marks: Vec::with_capacity(decoded.instructions.len() + 8),
+        exits: Vec::with_capacity(8),
+        source: Source::default(),
+        cold_jumps: Vec::with_capacity(8),
         counters: Vec::new(),
     };
     let mut translator = Translator {
@@ -143,8 +153,10 @@ pub fn translate(
         cached: Cached::Nothing,
         spilled: Vec::new(),
         flow_end: matches!(decoded.end, End::Flow),
+        current: start,
     };
     translator.block(&decoded);
+    translator.out.source = Source { ranges: decoded.sources, bytes: decoded.bytes };
     translator.out
 }
 
@@ -157,9 +169,9 @@ fn decode(
 ) -> Decoded {
     let limit = if mode == Mode::Fast { BLOCK_MAX } else { 1 };
     let mut decoded = Decoded {
-        instructions: Vec::new(),
-        bytes: Vec::new(),
-        offsets: Vec::new(),
+        instructions: Vec::with_capacity(16),
+        bytes: Vec::with_capacity(64),
+        offsets: Vec::with_capacity(16),
         sources: Vec::new(),
         end: End::Flow,
     };
@@ -168,8 +180,7 @@ fn decode(
         let mut buffer = [0; BLOCK_MAX * 15];
         let wanted = (limit - decoded.instructions.len()) * 15;
         let length = space.fetch(at, &mut buffer[..wanted]);
-        let mut decoder =
-            Decoder::with_ip(64, &buffer[..length], at.0, DecoderOptions::NONE);
+        let mut decoder = Decoder::with_ip(64, &buffer[..length], at.0, DecoderOptions::NONE);
         let from = at;
         let next = loop {
             if decoded.instructions.len() == limit {
@@ -245,7 +256,8 @@ impl Translator<'_> {
             }
         }
         let total = self.out.places.len();
-        let count_at = if self.mode == Mode::Fast { self.count_place(decoded, total) } else { None };
+        let count_at =
+            if self.mode == Mode::Fast { self.count_place(decoded, total) } else { None };
         if self.mode == Mode::Fast && total > 0 && count_at.is_none() {
             self.count_without_flags(total);
         }
@@ -254,6 +266,7 @@ impl Translator<'_> {
             let bytes = &decoded.bytes[offset..offset + instruction.len()];
             let counts_here = count_at == Some(index);
             self.mark(Phase::Instruction(index as u8));
+            self.current = Address(instruction.ip());
             self.instruction(instruction, *class, bytes, index, counts_here, decoded);
             self.end_instruction(instruction);
         }
@@ -285,7 +298,7 @@ impl Translator<'_> {
         self.out.hot.add(COUNTER, amount as i32);
         self.mark(Phase::Counted);
         let stub = self.stub(ExitKind::Budget { index: index as u8 });
-        self.out.hot.jcc(9, stub);
+        self.jump_cold(Some(9), stub);
         if self.observers.executions {
             let counter = self.new_counter(Block::bytes_of(&self.out.places), 1);
             self.out.hot.increment(counter);
@@ -300,7 +313,11 @@ impl Translator<'_> {
         self.mark(Phase::Counted);
         self.out.hot.sarx(S, COUNTER, COUNTER);
         self.mark(Phase::Probe);
-        self.out.hot.load_sized(1, S, Mem { index: Some((S, 0)), disp: PROBE as i32, ..Mem::default() });
+        self.out.hot.load_sized(
+            1,
+            S,
+            Mem { index: Some((S, 0)), disp: PROBE as i32, ..Mem::default() },
+        );
         if self.observers.executions {
             let counter = self.new_counter(Block::bytes_of(&self.out.places), 1);
             self.out.hot.load(S, counter);
@@ -350,11 +367,9 @@ impl Translator<'_> {
             Class::Call => self.call(instruction),
             Class::IndirectJump | Class::IndirectCall => self.indirect(instruction),
             Class::Return => self.ret(instruction),
-            Class::Trap(kind) => self.leave(ExitKind::Trap {
-                address,
-                kind,
-                length: instruction.len() as u8,
-            }),
+            Class::Trap(kind) => {
+                self.leave(ExitKind::Trap { address, kind, length: instruction.len() as u8 })
+            }
             Class::Emulate => self.leave(ExitKind::Emulate { address }),
         }
     }
@@ -389,10 +404,20 @@ impl Translator<'_> {
         at
     }
 
+    /// A jump, on a condition or always, from hot to cold code.
+    fn jump_cold(&mut self, condition: Option<u8>, target: u64) {
+        match condition {
+            Some(condition) => self.out.hot.jcc(condition, target),
+            None => self.out.hot.jmp(target),
+        }
+        let operand = self.out.hot.bytes.len() as u32 - 4;
+        self.out.cold_jumps.push((operand, (target - self.site.cold) as u32));
+    }
+
     /// Leaves unconditionally.
     fn leave(&mut self, kind: ExitKind) {
         let stub = self.stub(kind);
-        self.out.hot.jmp(stub);
+        self.jump_cold(None, stub);
     }
 
     /// Goes on at a known guest address.
@@ -416,7 +441,8 @@ impl Translator<'_> {
     }
 
     /// Puts a guest register's value into its spill slot so that the host register can be used.
-    fn borrow(&mut self, used: u32) -> Reg {
+    fn borrow(&mut self, instruction: &Instruction) -> Reg {
+        let used = classify::used(&mut self.tools.info, instruction);
         const CANDIDATES: [Reg; 12] = [3, 5, 6, 7, 0, 1, 2, 8, 12, 13, 14, 15];
         let taken: u32 = self.spilled.iter().map(|(reg, _)| 1 << reg).sum();
         let register = CANDIDATES
@@ -443,8 +469,14 @@ impl Translator<'_> {
     fn encode(&mut self, instruction: &Instruction) {
         let at = self.out.hot.here();
         match self.tools.encoder.encode(instruction, at) {
-            Ok(_) => self.out.hot.bytes.extend(self.tools.encoder.take_buffer()),
-            Err(error) => panic!("{instruction:?} cannot be encoded: {error}"),
+            Ok(_) => {
+                let buffer = self.tools.encoder.take_buffer();
+                self.out.hot.bytes.extend(&buffer);
+                // Given back, so that it is not allocated each time.
+                self.tools.encoder.set_buffer(cleared(buffer));
+            }
+            // The engine reports it by name when it gets there.
+            Err(_) => self.leave(ExitKind::Emulate { address: self.current }),
         }
     }
 
@@ -455,11 +487,14 @@ impl Translator<'_> {
     }
 }
 
+fn cleared(mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    buffer
+}
+
 /// Whether the instruction has an explicit memory operand.
 pub fn has_memory(instruction: &Instruction) -> bool {
-    (0..instruction.op_count()).any(|n| {
-        matches!(instruction.op_kind(n), OpKind::Memory)
-    })
+    (0..instruction.op_count()).any(|n| matches!(instruction.op_kind(n), OpKind::Memory))
 }
 
 /// Whether `code` is one of the forms with a 64-bit absolute offset (moffs).

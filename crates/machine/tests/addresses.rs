@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 use machine::{Cpu, Exit, Limits, Machine, Observers, Options, Space, Trap, layout};
 use model::{Address, gpr};
 use testkit::{
-    AREAS, CODE_AREA, Ending, Extent, NEAR_AREA, Outcome,
-    Random, STACK_AREA, Sandbox, data_bytes, data_offset, differences, disassemble,
-    guest_memory, pin_thread, set_guest_memory, word_differences,
+    AREAS, CODE_AREA, Ending, Extent, NEAR_AREA, Outcome, Random, STACK_AREA, Sandbox, data_bytes,
+    data_offset, differences, disassemble, guest_memory, pin_thread, set_guest_memory,
+    word_differences,
 };
 
 /// Code whose memory access goes through a register. The pointer is in `pointer`; for forms with
@@ -28,8 +28,15 @@ struct Form {
     segment: Option<char>,
 }
 
-const FORM: Form =
-    Form { name: "", code: &[], pointer: gpr::RAX, displacement: 0, registers: &[], index: None, segment: None };
+const FORM: Form = Form {
+    name: "",
+    code: &[],
+    pointer: gpr::RAX,
+    displacement: 0,
+    registers: &[],
+    index: None,
+    segment: None,
+};
 
 fn forms() -> Vec<Form> {
     use gpr::*;
@@ -75,30 +82,92 @@ fn forms() -> Vec<Form> {
         form("maskmovdqu", &[0x66, 0x0f, 0xf7, 0xc1], RDI),
         Form { registers: &[(RCX, 9)], ..form("rep stosb", &[0xf3, 0xaa], RDI) },
         Form { registers: &[(RCX, 700)], ..form("rep stosq", &[0xf3, 0x48, 0xab], RDI) },
-        Form { registers: &[(RCX, 600), (RSI, NEAR_AREA.start)], ..form("rep movsq to", &[0xf3, 0x48, 0xa5], RDI) },
-        Form { registers: &[(RCX, 3000), (RDI, NEAR_AREA.start)], ..form("rep movsb from", &[0xf3, 0xa4], RSI) },
-        Form { registers: &[(RCX, 5000), (RDI, NEAR_AREA.start)], ..form("repe cmpsb", &[0xf3, 0xa6], RSI) },
-        Form { registers: &[(RCX, 1 << 40), (RAX, 0x1234_5678)], ..form("repne scasd", &[0xf2, 0xaf], RDI) },
+        Form {
+            registers: &[(RCX, 600), (RSI, NEAR_AREA.start)],
+            ..form("rep movsq to", &[0xf3, 0x48, 0xa5], RDI)
+        },
+        Form {
+            registers: &[(RCX, 3000), (RDI, NEAR_AREA.start)],
+            ..form("rep movsb from", &[0xf3, 0xa4], RSI)
+        },
+        Form {
+            registers: &[(RCX, 5000), (RDI, NEAR_AREA.start)],
+            ..form("repe cmpsb", &[0xf3, 0xa6], RSI)
+        },
+        Form {
+            registers: &[(RCX, 1 << 40), (RAX, 0x1234_5678)],
+            ..form("repne scasd", &[0xf2, 0xaf], RDI)
+        },
         Form { displacement: 0x10, ..form("load disp8", &[0x48, 0x8b, 0x58, 0x10], RAX) },
-        Form { displacement: 0x10_0000, ..form("load disp32", &[0x48, 0x8b, 0x98, 0, 0, 0x10, 0], RAX) },
-        Form { displacement: 0x7fff_fff0, ..form("store far disp", &[0x48, 0x89, 0x98, 0xf0, 0xff, 0xff, 0x7f], RAX) },
-        Form { displacement: -0x8000_0000_i64 as u64, ..form("store far below", &[0x48, 0x89, 0x98, 0, 0, 0, 0x80], RAX) },
-        Form { displacement: 0x1200_0000, ..form("load disp 12000000", &[0x48, 0x8b, 0x98, 0, 0, 0, 0x12], RAX) },
-        Form { displacement: 0x1a00_0000, ..form("store disp 1a000000", &[0x48, 0x89, 0x98, 0, 0, 0, 0x1a], RAX) },
-        Form { displacement: 0x1100_0000, ..form("load vector disp 11000000", &[0x0f, 0x10, 0x80, 0, 0, 0, 0x11], RAX) },
-        Form { displacement: 0x4000_0000, ..form("load disp 40000000", &[0x48, 0x8b, 0x98, 0, 0, 0, 0x40], RAX) },
-        Form { displacement: 0x7fff_fff0, ..form("load vector far disp", &[0x0f, 0x10, 0x80, 0xf0, 0xff, 0xff, 0x7f], RAX) },
-        Form { displacement: -0x8000_0000_i64 as u64, ..form("push far below", &[0xff, 0xb0, 0, 0, 0, 0x80], RAX) },
-        Form { displacement: 0x7fff_fff0, ..form("stack far disp", &[0x48, 0x89, 0x9c, 0x24, 0xf0, 0xff, 0xff, 0x7f], RSP) },
+        Form {
+            displacement: 0x10_0000,
+            ..form("load disp32", &[0x48, 0x8b, 0x98, 0, 0, 0x10, 0], RAX)
+        },
+        Form {
+            displacement: 0x7fff_fff0,
+            ..form("store far disp", &[0x48, 0x89, 0x98, 0xf0, 0xff, 0xff, 0x7f], RAX)
+        },
+        Form {
+            displacement: -0x8000_0000_i64 as u64,
+            ..form("store far below", &[0x48, 0x89, 0x98, 0, 0, 0, 0x80], RAX)
+        },
+        Form {
+            displacement: 0x1200_0000,
+            ..form("load disp 12000000", &[0x48, 0x8b, 0x98, 0, 0, 0, 0x12], RAX)
+        },
+        Form {
+            displacement: 0x1a00_0000,
+            ..form("store disp 1a000000", &[0x48, 0x89, 0x98, 0, 0, 0, 0x1a], RAX)
+        },
+        Form {
+            displacement: 0x1100_0000,
+            ..form("load vector disp 11000000", &[0x0f, 0x10, 0x80, 0, 0, 0, 0x11], RAX)
+        },
+        Form {
+            displacement: 0x4000_0000,
+            ..form("load disp 40000000", &[0x48, 0x8b, 0x98, 0, 0, 0, 0x40], RAX)
+        },
+        Form {
+            displacement: 0x7fff_fff0,
+            ..form("load vector far disp", &[0x0f, 0x10, 0x80, 0xf0, 0xff, 0xff, 0x7f], RAX)
+        },
+        Form {
+            displacement: -0x8000_0000_i64 as u64,
+            ..form("push far below", &[0xff, 0xb0, 0, 0, 0, 0x80], RAX)
+        },
+        Form {
+            displacement: 0x7fff_fff0,
+            ..form("stack far disp", &[0x48, 0x89, 0x9c, 0x24, 0xf0, 0xff, 0xff, 0x7f], RSP)
+        },
         Form { displacement: 0x40, ..form("stack disp8", &[0x48, 0x8b, 0x5c, 0x24, 0x40], RSP) },
         Form { index: Some((RCX, 1)), ..form("load indexed", &[0x48, 0x8b, 0x1c, 0x08], RAX) },
-        Form { index: Some((RCX, 8)), displacement: 0x1000, ..form("store scaled", &[0x48, 0x89, 0x9c, 0xc8, 0, 0x10, 0, 0], RAX) },
+        Form {
+            index: Some((RCX, 8)),
+            displacement: 0x1000,
+            ..form("store scaled", &[0x48, 0x89, 0x9c, 0xc8, 0, 0x10, 0, 0], RAX)
+        },
         Form { index: Some((R9, 4)), ..form("add scaled r9", &[0x42, 0x01, 0x1c, 0x88], RAX) },
         Form { index: Some((RCX, 8)), ..form("stack scaled", &[0x48, 0x89, 0x1c, 0xcc], RSP) },
-        Form { segment: Some('f'), registers: &[(RAX, 0)], ..form("load fs", &[0x64, 0x48, 0x8b, 0x18], RAX) },
-        Form { segment: Some('g'), registers: &[(RAX, 0)], ..form("store gs", &[0x65, 0x48, 0x89, 0x18], RAX) },
-        Form { segment: Some('f'), displacement: 0x28, ..form("load fs:28", &[0x64, 0x48, 0x8b, 0x1c, 0x25, 0x28, 0, 0, 0], RAX) },
-        Form { segment: Some('g'), displacement: -8_i64 as u64, ..form("store gs:-8", &[0x65, 0x48, 0x89, 0x1c, 0x25, 0xf8, 0xff, 0xff, 0xff], RAX) },
+        Form {
+            segment: Some('f'),
+            registers: &[(RAX, 0)],
+            ..form("load fs", &[0x64, 0x48, 0x8b, 0x18], RAX)
+        },
+        Form {
+            segment: Some('g'),
+            registers: &[(RAX, 0)],
+            ..form("store gs", &[0x65, 0x48, 0x89, 0x18], RAX)
+        },
+        Form {
+            segment: Some('f'),
+            displacement: 0x28,
+            ..form("load fs:28", &[0x64, 0x48, 0x8b, 0x1c, 0x25, 0x28, 0, 0, 0], RAX)
+        },
+        Form {
+            segment: Some('g'),
+            displacement: -8_i64 as u64,
+            ..form("store gs:-8", &[0x65, 0x48, 0x89, 0x1c, 0x25, 0xf8, 0xff, 0xff, 0xff], RAX)
+        },
         // vpgatherqq (%rax,%ymm1,1),%ymm0 with all of mask ymm2.
         form("gather", &[0xc4, 0xe2, 0xed, 0x91, 0x04, 0x08], RAX),
         form("scatter", &[0x62, 0xf2, 0xfd, 0x29, 0xa1, 0x04, 0x08], RAX),
@@ -117,27 +186,58 @@ fn pointers(random: &mut Random, canaries: &[u64]) -> Vec<u64> {
         list.push(area.start + 64 + random.below(area.end() - area.start - 128));
     }
     for shift in 0..64 {
-        list.extend([1_u64 << shift, (1_u64 << shift).wrapping_sub(8), !(1 << shift), u64::MAX << shift]);
+        list.extend([
+            1_u64 << shift,
+            (1_u64 << shift).wrapping_sub(8),
+            !(1 << shift),
+            u64::MAX << shift,
+        ]);
     }
-    for unit in [1, 2, 0x5554, 0x5555, 0x5556, 0x7ffe, 0x7fff, 0x8000, 0x8001, 0xffff_7fff, 0xffff_8000, 0xffff_ffff_u64] {
+    for unit in [
+        1,
+        2,
+        0x5554,
+        0x5555,
+        0x5556,
+        0x7ffe,
+        0x7fff,
+        0x8000,
+        0x8001,
+        0xffff_7fff,
+        0xffff_8000,
+        0xffff_ffff_u64,
+    ] {
         list.extend((-3..=3).map(|k: i64| (unit << 32).wrapping_add((k * 8) as u64)));
         list.push((unit << 32) + random.below(1 << 32));
     }
     for place in [
-        layout::CODE.start, layout::CODE.end, layout::STATE, layout::UNIT_MIDDLE, layout::DISPLACEMENT,
-        layout::DISPLACEMENT + layout::DISPLACEMENT_RESERVED, layout::ISLANDS.start, layout::ISLANDS.end,
-        layout::ISLANDS.start >> layout::WRITE_MARK_SHIFT, layout::ISLANDS.start >> layout::READ_MARK_SHIFT,
+        layout::CODE.start,
+        layout::CODE.end,
+        layout::STATE,
+        layout::UNIT_MIDDLE,
+        layout::DISPLACEMENT,
+        layout::DISPLACEMENT + layout::DISPLACEMENT_RESERVED,
+        layout::ISLANDS.start,
+        layout::ISLANDS.end,
+        layout::ISLANDS.start >> layout::WRITE_MARK_SHIFT,
+        layout::ISLANDS.start >> layout::READ_MARK_SHIFT,
         layout::ISLANDS.start + layout::GUARD,
     ] {
-        list.extend([place, place + 0x100, place + 0x1000, place - 8, place + random.below(1 << 20)]);
+        list.extend([
+            place,
+            place + 0x100,
+            place + 0x1000,
+            place - 8,
+            place + random.below(1 << 20),
+        ]);
     }
     list.extend(canaries);
     for _ in 0..100 {
-        list.push(random.next());
-        list.push(random.next() & 0x7fff_ffff_ffff);
+        list.push(random.word());
+        list.push(random.word() & 0x7fff_ffff_ffff);
         // The top of the address space, from which displacements wrap around.
-        list.push(random.next() | 0xffff_ffff_0000_0000);
-        list.push(0xffff_8000_0000_0000 | random.next() >> 17);
+        list.push(random.word() | 0xffff_ffff_0000_0000);
+        list.push(0xffff_8000_0000_0000 | random.word() >> 17);
     }
     list
 }
@@ -155,7 +255,13 @@ struct Sweep<'m> {
 }
 
 impl Sweep<'_> {
-    fn run(&mut self, form: &Form, address: u64, cpu: &Cpu, modes: &[Option<Observers>]) -> Result<()> {
+    fn run(
+        &mut self,
+        form: &Form,
+        address: u64,
+        cpu: &Cpu,
+        modes: &[Option<Observers>],
+    ) -> Result<()> {
         let mut code = form.code.to_vec();
         code.push(0xcc);
         self.sandbox.set_code(address, &code)?;
@@ -173,7 +279,9 @@ impl Sweep<'_> {
             };
             let exit = match exit {
                 // A step ends behind the instruction: on to the breakpoint.
-                Ok(Exit::InstructionLimit) if mode.is_none() => self.machine.step(&mut self.space, &mut found, None),
+                Ok(Exit::InstructionLimit) if mode.is_none() => {
+                    self.machine.step(&mut self.space, &mut found, None)
+                }
                 other => other,
             };
             let lines = self.compare(&outcome, &exit, &found)?;
@@ -194,7 +302,12 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    fn compare(&mut self, outcome: &Outcome, exit: &Result<Exit, machine::Error>, found: &Cpu) -> Result<Vec<String>> {
+    fn compare(
+        &mut self,
+        outcome: &Outcome,
+        exit: &Result<Exit, machine::Error>,
+        found: &Cpu,
+    ) -> Result<Vec<String>> {
         let same = match (outcome.ending, exit) {
             (Ending::Breakpoint, Ok(Exit::Trap { kind: Trap::Breakpoint, .. })) => true,
             (Ending::Signal(signal, code, address), Ok(Exit::Fault(fault))) => {
@@ -245,7 +358,7 @@ fn start(form: &Form, address: u64, pointer: u64, random: &mut Random) -> Cpu {
     }
     testkit::set_vector_register(&mut cpu.vector, 1, &indices);
     for register in &mut cpu.general {
-        *register = random.next() >> random.below(64);
+        *register = random.word() >> random.below(64);
     }
     cpu.general[gpr::RSP] = STACK_AREA.start + 0x1800;
     cpu.general[gpr::RAX] = 0;
@@ -256,9 +369,9 @@ fn start(form: &Form, address: u64, pointer: u64, random: &mut Random) -> Cpu {
     if let Some((index, scale)) = form.index {
         let value = match random.below(4) {
             0 => random.below(1000),
-            1 => random.next() as i32 as u64,
+            1 => random.word() as i32 as u64,
             2 => random.below(100).wrapping_neg(),
-            _ => random.next(),
+            _ => random.word(),
         };
         cpu.general[index] = value;
         base = base.wrapping_sub(value.wrapping_mul(scale));

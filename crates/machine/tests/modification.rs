@@ -54,7 +54,9 @@ fn run(machine: &mut Machine, space: &mut Space, cpu: &mut Cpu, drive: Drive) ->
 /// Runs `check` under every set of observers and drive.
 fn everywhere(check: impl Fn(&mut Machine, &mut Space, Drive)) {
     for observers in observer_sets() {
-        for drive in [Drive::Freely, Drive::Steps, Drive::Slices(1), Drive::Slices(7), Drive::Slices(1000)] {
+        for drive in
+            [Drive::Freely, Drive::Steps, Drive::Slices(1), Drive::Slices(7), Drive::Slices(1000)]
+        {
             let mut machine = Machine::new(Options::default()).expect("machine");
             machine.set_observers(observers).expect("observers");
             let mut space = machine.new_space().expect("space");
@@ -256,14 +258,20 @@ fn code_changes_with_its_mapping() {
             space.write(Address(CODE), &bytes(&[&set_eax(value), &[0xcc]])).expect("write");
             let mut cpu = start(CODE);
             let exit = run(machine, space, &mut cpu, drive);
-            assert!(matches!(exit, Exit::Fault(fault) if fault.address == Address(CODE) && fault.code == 2), "{exit:?}");
+            assert!(
+                matches!(exit, Exit::Fault(fault) if fault.address == Address(CODE) && fault.code == 2),
+                "{exit:?}"
+            );
             space.protect(range.clone(), READ_EXECUTE).expect("protect");
             expect_breakpoint(&run(machine, space, &mut cpu, drive));
             assert_eq!(cpu.general[gpr::RAX], u64::from(value));
             space.relocate(range.clone(), other).expect("relocate");
             let mut cpu = start(CODE);
             let exit = run(machine, space, &mut cpu, drive);
-            assert!(matches!(exit, Exit::Fault(fault) if fault.address == Address(CODE) && fault.code == 1), "{exit:?}");
+            assert!(
+                matches!(exit, Exit::Fault(fault) if fault.address == Address(CODE) && fault.code == 1),
+                "{exit:?}"
+            );
             let mut cpu = start(other.0);
             expect_breakpoint(&run(machine, space, &mut cpu, drive));
             assert_eq!(cpu.general[gpr::RAX], u64::from(value));

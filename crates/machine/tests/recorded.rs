@@ -2,7 +2,7 @@
 //! end; the same under all observers and slice lengths.
 
 use anyhow::{Context, Result, ensure};
-use machine::{Machine, Observers, Options};
+use machine::{Cpu, Exit, Limits, Machine, Observers, Options, Space};
 use testkit::{Recording, Sample, memory_hash, pin_thread, run_freely, run_sliced, samples};
 
 const CALLS_MAX: usize = 1500;
@@ -71,25 +71,41 @@ fn observers_and_slices_change_nothing() {
         let begin = std::time::Instant::now();
         let (space, first) = recording.repeat(&mut machine, run_freely)?;
         let hash = memory_hash(&space)?;
-        let slices: &[u64] = if first.instructions < 3_000_000 { &[7, 100, 128 << 10] } else { &[1000, 128 << 10] };
+        let slices: &[u64] =
+            if first.instructions < 3_000_000 { &[7, 100, 128 << 10] } else { &[1000, 128 << 10] };
         let mut runs = 1;
         for observers in sets {
             machine.set_observers(observers)?;
             for &slice in slices {
                 let context = || format!("{observers:?} slice {slice}");
-                let (space, cpu) = repeat_draining(&recording, &mut machine, slice).with_context(context)?;
+                let (space, cpu) =
+                    repeat_draining(&recording, &mut machine, slice).with_context(context)?;
                 let same = (cpu.instructions, cpu.ticks) == (first.instructions, first.ticks);
-                ensure!(same, "{}: {:?} and {:?}", context(), (cpu.instructions, cpu.ticks), (first.instructions, first.ticks));
+                ensure!(
+                    same,
+                    "{}: {:?} and {:?}",
+                    context(),
+                    (cpu.instructions, cpu.ticks),
+                    (first.instructions, first.ticks)
+                );
                 ensure!(memory_hash(&space)? == hash, "{}: memory", context());
                 runs += 1;
             }
         }
-        Ok(format!("{runs} runs of {} instructions the same, {:?}", first.instructions, begin.elapsed()))
+        Ok(format!(
+            "{runs} runs of {} instructions the same, {:?}",
+            first.instructions,
+            begin.elapsed()
+        ))
     });
 }
 
 /// Repeats it, throwing away what observers have collected now and then.
-fn repeat_draining(recording: &Recording, machine: &mut Machine, slice: u64) -> Result<(machine::Space, machine::Cpu)> {
+fn repeat_draining(
+    recording: &Recording,
+    machine: &mut Machine,
+    slice: u64,
+) -> Result<(machine::Space, machine::Cpu)> {
     let mut run = run_sliced(slice);
     recording.repeat(machine, |machine, space, cpu| {
         let exit = run(machine, space, cpu)?;
@@ -98,4 +114,42 @@ fn repeat_draining(recording: &Recording, machine: &mut Machine, slice: u64) -> 
         machine.take_control_flow();
         Ok(exit)
     })
+}
+
+/// Two address spaces of one machine, at the same guest addresses, in turns.
+#[test]
+fn address_spaces_do_not_meet() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    pin_thread().expect("one CPU");
+    let samples = samples(directory.path()).expect("sample programs");
+    let find = |name| samples.iter().find(|sample| sample.name == name).expect("sample");
+    let recording = Recording::make(find("dash"), CALLS_MAX).expect("recording");
+    let other = Recording::make(find("gunzip"), 0).expect("recording");
+    let mut machine = Machine::new(Options::default()).expect("machine");
+    let (_, alone) = recording.repeat(&mut machine, run_freely).expect("dash alone");
+    for slice in [500, 20_000] {
+        let mut other_space = other.start.load(&mut machine).expect("space");
+        let mut other_cpu = other.start.cpu.clone();
+        let mut rounds = 0;
+        let run = |machine: &mut Machine, space: &mut Space, cpu: &mut Cpu| loop {
+            let limits =
+                |cpu: &Cpu| Limits { instructions: Some(cpu.instructions + slice), ticks: None };
+            if rounds < 300 {
+                rounds += 1;
+                let limits = limits(&other_cpu);
+                // At its first system call it begins anew.
+                if let Exit::Trap { .. } = machine.run(&mut other_space, &mut other_cpu, limits)? {
+                    other_space = other.start.load(machine)?;
+                    other_cpu = other.start.cpu.clone();
+                }
+            }
+            let limits = if rounds < 300 { limits(cpu) } else { Limits::default() };
+            match machine.run(space, cpu, limits)? {
+                Exit::InstructionLimit => {}
+                exit => return Ok(exit),
+            }
+        };
+        let (_, cpu) = recording.repeat(&mut machine, run).expect("dash in turns");
+        assert_eq!((cpu.instructions, cpu.ticks), (alone.instructions, alone.ticks));
+    }
 }

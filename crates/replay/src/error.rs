@@ -16,13 +16,13 @@ pub enum Error {
     /// The recording contradicts itself.
     #[error("event {event}, task {tid}: malformed recording: {what}")]
     Malformed { what: String, event: Event, tid: Tid },
-    #[error("reading the recording: {0}")]
+    #[error("reading the recording")]
     Trace(#[from] rr_trace::Error),
-    #[error("event {event}, moment {moment}: {source}")]
+    #[error("event {event}, moment {moment}")]
     Machine { event: Event, moment: Moment, source: machine::Error },
-    #[error("starting the machine: {0}")]
+    #[error("starting the machine")]
     Start(#[source] machine::Error),
     /// A file that the program had mapped cannot be opened.
-    #[error("event {event}: mapped file {path}: {source}")]
+    #[error("event {event}: mapped file {path}")]
     MappedFile { event: Event, path: String, source: std::io::Error },
 }

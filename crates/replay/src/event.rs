@@ -9,7 +9,7 @@ mod signal;
 mod syscall;
 mod syscall_exit;
 
-use model::{Registers, Tid};
+use model::{Address, Registers, Tid};
 use rr_trace::{Arch, EventKind, SyscallState};
 
 use crate::Moment;
@@ -116,7 +116,8 @@ impl Session {
                 Some(Goal::Syscall { address: current.registers()?.rip, ticks })
             }
             EventKind::PatchVsyscall | EventKind::PatchTrappingInstruction => {
-                Some(Goal::Address { address: current.registers()?.rip, ticks })
+                let address = current.registers()?.rip;
+                Some(Goal::Address { address, or_before_at: None, ticks })
             }
             EventKind::Sched => Some(self.sched_goal(current)?),
             EventKind::Signal(signal) => self.signal_goal(current, signal)?,
@@ -147,7 +148,7 @@ impl Session {
             _ => {}
         }
         let task = self.task(current.frame.tid)?;
-        if task.unchecked {
+        if task.unchecked || is_killed_in_library(current) {
             return Ok(());
         }
         match self.tick_rule.adopt(current.frame.ticks.0, task.cpu.ticks, None) {
@@ -240,6 +241,13 @@ fn is_exec_exit(current: &Current) -> Result<bool> {
         return Ok(false);
     }
     Ok(registers::result(&current.registers()?) == 0)
+}
+
+/// Whether the task was killed inside the preload library: its last registers are not those of
+/// a replay (rr-replay 4.7).
+fn is_killed_in_library(current: &Current) -> bool {
+    let in_library = current.frame.in_syscallbuf_syscall_hook != Address(0);
+    in_library && matches!(current.frame.kind, EventKind::Sched)
 }
 
 /// Whether the frame's goal is followed by the execution of a `syscall` instruction.

@@ -17,6 +17,7 @@
 
 mod address_space;
 mod apply;
+mod checkpoint;
 mod descriptors;
 mod divergence;
 mod effect;
@@ -40,6 +41,7 @@ mod threads;
 mod ticks;
 mod traps;
 
+pub use checkpoint::Checkpoint;
 pub use divergence::{Block, Divergence};
 pub use error::Error;
 pub use listing::{LISTED_NAMES, listed_values, listing};

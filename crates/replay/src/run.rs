@@ -1,6 +1,6 @@
 //! Running a task to where its next event says that it must be (rr-replay 4 and 8).
 
-use machine::{Exit, Limits};
+use machine::{Backing, Exit, Limits, Protection};
 use model::{Address, Registers, Ticks, Tid, gpr};
 
 use crate::Moment;
@@ -23,8 +23,8 @@ pub enum Goal {
     Flush { buffer: Address, breakpoint: BreakpointAt, record_bytes: u32, ticks: Ticks },
     /// Exactly in this state: an asynchronous event. Newer recordings know the vector state, too.
     Exact { registers: Box<Registers>, vector: Option<Box<VectorRegisters>>, ticks: Ticks },
-    /// At this address with these ticks, whatever the registers.
-    Address { address: Address, ticks: Ticks },
+    /// At this address with these ticks, whatever the registers; or at the other one before.
+    Address { address: Address, or_before_at: Option<Address>, ticks: Ticks },
     /// About to take an exception that is delivered as `signal`.
     Exception { signal: i32, registers: Box<Registers>, ticks: Ticks },
 }
@@ -85,8 +85,15 @@ impl Session {
         until: Option<Moment>,
     ) -> Result<Arrival> {
         let mut hooked = false;
+        let early = match goal {
+            Goal::Address { or_before_at, .. } => *or_before_at,
+            _ => None,
+        };
+        if early.is_some() {
+            self.set_hooks(early);
+        }
         let arrival = self.run_to_inner(tid, goal, until, &mut hooked);
-        if hooked {
+        if hooked || early.is_some() {
             self.set_hooks(None);
         }
         arrival
@@ -105,7 +112,7 @@ impl Session {
             let next = self.next(tid, goal, *hooked)?;
             match next {
                 Next::Arrived => return Ok(Arrival::Reached),
-                Next::Overshot => return Err(self.overshot(goal)),
+                Next::Overshot => return Err(self.overshot(tid, goal)),
                 Next::Run { .. } | Next::Step { .. } => {}
             }
             if until.is_some_and(|until| until <= self.moment) {
@@ -160,6 +167,7 @@ impl Session {
                     on_the_way
                 }
             }
+            Goal::Address { or_before_at, .. } if *or_before_at == Some(cpu.rip) => Next::Arrived,
             Goal::Exact { .. } | Goal::Address { .. } if cpu.ticks < ticks => Next::Run { ticks },
             Goal::Exact { registers, vector, .. } if cpu.rip == registers.rip => {
                 let host = &self.processor.host;
@@ -185,14 +193,33 @@ impl Session {
         Ok(matches!(self.next(tid, goal, false)?, Next::Arrived))
     }
 
-    fn overshot(&self, goal: &Goal) -> Problem {
+    fn overshot(&self, tid: Tid, goal: &Goal) -> Problem {
         let reason = match goal {
             Goal::Exact { .. } => "the state of the asynchronous event did not occur",
             Goal::Flush { .. } => "the buffered system calls were not all made",
             Goal::Exception { .. } => "the exception did not occur",
             _ => "the event was not reached",
         };
+        if self.has_generated_code(tid) {
+            return Problem::diverged(format!(
+                "{reason} (the program has generated code: a software counter may have left its \
+                 branches out, and that tick rule, elf-only, is not supported)"
+            ));
+        }
         Problem::diverged(reason)
+    }
+
+    /// Whether a task could run code that is neither a file's nor rr's: rr's stubs are not
+    /// writable, and its scratch memory only looks executable.
+    fn has_generated_code(&self, tid: Tid) -> bool {
+        let Ok(space) = self.space_of(tid) else { return false };
+        let scratch =
+            |at| self.tasks.values().any(|t| t.scratch.as_ref().is_some_and(|s| s.contains(&at)));
+        space.space.mappings().any(|mapping| {
+            let Protection { write, execute, .. } = mapping.protection;
+            let file = matches!(mapping.backing, Backing::File { .. });
+            write && execute && !file && !scratch(mapping.range.start)
+        })
     }
 
     /// Runs at most to the end of `until` or to `ticks`.

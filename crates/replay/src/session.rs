@@ -76,10 +76,11 @@ pub struct Session {
     pub(crate) hooks: BTreeSet<Address>,
     pub(crate) warnings: Vec<crate::RegisterPair>,
     pub(crate) tasks_created: u32,
-    next_id: u32,
-    current: Option<Current>,
-    last_event: Event,
-    failed: bool,
+    pub(crate) next_id: u32,
+    pub(crate) current: Option<Current>,
+    pub(crate) last_event: Event,
+    /// At the end of the recording, or behind an error.
+    pub(crate) ended: bool,
 }
 
 /// What the header says about the recorder's behaviour.
@@ -143,7 +144,7 @@ impl Session {
             next_id: 0,
             current: None,
             last_event: Event(0),
-            failed: false,
+            ended: false,
         };
         session.hook(rr_page::UNTRACED_RECORD_ONLY);
         session.hook(rr_page::PRIVILEGED_RECORD_ONLY);
@@ -155,7 +156,7 @@ impl Session {
     ///
     /// With `until` being the present moment, only events are replayed that need no instruction.
     pub fn advance(&mut self, until: Option<Moment>) -> std::result::Result<Progress, Error> {
-        if self.failed {
+        if self.ended {
             return Ok(Progress::End);
         }
         let mut current = match self.current.take() {
@@ -163,7 +164,7 @@ impl Session {
             None => match self.source.next() {
                 Ok(Some(current)) => current,
                 Ok(None) => {
-                    self.failed = true;
+                    self.ended = true;
                     let ended = self.source.check_end();
                     let tid = self.last_task.unwrap_or_default();
                     return match ended {
@@ -172,7 +173,7 @@ impl Session {
                     };
                 }
                 Err(problem) => {
-                    self.failed = true;
+                    self.ended = true;
                     let event = Event(self.last_event.0 + 1);
                     return Err(self.error(problem, event, Tid::default(), None));
                 }
@@ -195,7 +196,7 @@ impl Session {
                 Ok(Progress::Moment)
             }
             Err(problem) => {
-                self.failed = true;
+                self.ended = true;
                 let (event, tid) = (current.frame.event, current.frame.tid);
                 Err(self.error(problem, event, tid, Some(&current)))
             }
@@ -312,6 +313,11 @@ impl Session {
     pub(crate) fn files_of_mut(&mut self, tid: Tid) -> Result<&mut Descriptors> {
         let id = self.task(tid)?.files;
         Ok(self.files.entry(id).or_default())
+    }
+
+    /// An error that is not about replaying an event.
+    pub(crate) fn error_here(&self, problem: Problem) -> Error {
+        self.error(problem, self.last_event, self.last_task.unwrap_or_default(), None)
     }
 
     fn error(&self, problem: Problem, event: Event, tid: Tid, current: Option<&Current>) -> Error {

@@ -9,11 +9,11 @@ use crate::address_space::Ranges;
 use crate::descriptors::FileIdentity;
 
 /// Shared objects by the file that they stand for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct SharedFiles(BTreeMap<FileIdentity, SharedFile>);
 
 /// A growable stand-in for one file; the file itself is never touched.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SharedFile {
     pub object: SharedObject,
     /// Offsets whose bytes have been taken from the recording's copy of the file.
@@ -49,6 +49,11 @@ impl SharedFiles {
     ) -> Result<&mut SharedFile, machine::Error> {
         self.0.remove(&identity);
         self.get(identity, name, length)
+    }
+
+    /// Forgets the files whose object does not fulfil the condition.
+    pub fn retain(&mut self, keep: impl Fn(&SharedObject) -> bool) {
+        self.0.retain(|_, file| keep(&file.object));
     }
 
     pub fn existing(&self, identity: FileIdentity) -> Option<&SharedFile> {

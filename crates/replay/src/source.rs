@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use model::{Event, Registers};
-use rr_trace::{DataStream, EventKind, Frame, Frames, MMap, MMaps, TaskEvent, Tasks, Trace};
+use rr_trace::{
+    DataStream, EventKind, Frame, Frames, MMap, MMaps, Position, TaskEvent, Tasks, Trace,
+};
 
 use crate::problem::{Problem, Result};
 
@@ -21,7 +23,7 @@ pub struct Source {
 }
 
 /// The frame that is being replayed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Current {
     pub frame: Frame,
     pub maps: VecDeque<MMap>,
@@ -83,6 +85,26 @@ impl Source {
             }
         }
         Ok(events)
+    }
+
+    /// Behind the frame that was taken last, and behind what was read of its data.
+    pub fn position(&self) -> Position {
+        let (event, frames) = self.frames.position();
+        Position {
+            event,
+            frames,
+            data: self.data.position(),
+            mmaps: self.mmaps.position(),
+            tasks: self.tasks.position(),
+        }
+    }
+
+    pub fn seek(&mut self, position: &Position) -> Result<()> {
+        self.frames.seek(position.event, position.frames)?;
+        self.data.seek(position.data)?;
+        self.mmaps.seek(position.mmaps)?;
+        self.tasks.seek(position.tasks)?;
+        Ok(())
     }
 
     /// At the end every stream must have been consumed (rr-replay 4.13).

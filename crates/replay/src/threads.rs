@@ -97,10 +97,10 @@ impl Session {
     }
 
     pub(crate) fn drop_unused_space(&mut self, id: SpaceId) {
-        if !self.tasks.values().any(|task| task.space == id) {
-            if let Some(space) = self.spaces.remove(&id) {
-                self.machine.forget_space(&space.space);
-            }
+        if !self.tasks.values().any(|task| task.space == id)
+            && let Some(space) = self.spaces.remove(&id)
+        {
+            self.machine.forget_space(&space.space);
         }
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// otherwise in the reason.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{}: {source}", file.display())]
+    #[error("{}", file.display())]
     Io { file: PathBuf, source: io::Error },
     #[error(
         "{} is not a recording: it has no file `version` (give the directory that rr wrote)",

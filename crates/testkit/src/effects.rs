@@ -35,7 +35,9 @@ impl Effect {
     pub fn apply(&self, space: &mut Space, cpu: &mut Cpu) -> Result<()> {
         for change in &self.changes {
             match change.clone() {
-                Change::Map { range, protection, backing } => space.map(range, protection, backing)?,
+                Change::Map { range, protection, backing } => {
+                    space.map(range, protection, backing)?
+                }
                 Change::Unmap(range) => space.unmap(range)?,
                 Change::Protect(range, protection) => space.protect(range, protection)?,
                 Change::Relocate(from, to) => space.relocate(from, to)?,
@@ -59,7 +61,11 @@ pub enum CallMode {
 }
 
 /// Carries out the system call at which the process is; `None` when that ended it.
-pub fn system_call(native: &Native, mode: CallMode, program_break: &mut u64) -> Result<Option<Effect>> {
+pub fn system_call(
+    native: &Native,
+    mode: CallMode,
+    program_break: &mut u64,
+) -> Result<Option<Effect>> {
     let mut before = native.registers()?;
     if mode == CallMode::Entered {
         before.rax = before.orig_rax;
@@ -83,7 +89,8 @@ pub fn system_call(native: &Native, mode: CallMode, program_break: &mut u64) -> 
         };
         match (mode, stop) {
             (_, Stop::Ended) => return Ok(None),
-            (CallMode::Step, Stop::Signal(libc::SIGTRAP)) | (CallMode::Entered, Stop::SystemCall) => {}
+            (CallMode::Step, Stop::Signal(libc::SIGTRAP))
+            | (CallMode::Entered, Stop::SystemCall) => {}
             _ => bail!("{stop:?} instead of the end of system call {number}"),
         }
     }
@@ -191,7 +198,11 @@ fn mapping_changes(
     let pages = |address: u64, length: u64| Address(address)..Address(address + length).page_ceil();
     let change = match number {
         SYS_mmap => {
-            let backing = if a3 as i32 & MAP_ANONYMOUS != 0 { Backing::Zero } else { file(native, a4, a5, a1)? };
+            let backing = if a3 as i32 & MAP_ANONYMOUS != 0 {
+                Backing::Zero
+            } else {
+                file(native, a4, a5, a1)?
+            };
             Change::Map { range: pages(result, a1), protection: protection(a2), backing }
         }
         SYS_munmap => Change::Unmap(pages(a0, a1)),
@@ -202,7 +213,11 @@ fn mapping_changes(
             let (old, new) = (Address(old).page_ceil(), Address(result).page_ceil());
             match old.cmp(&new) {
                 _ if old == Address(0) => return first_break(native, new),
-                std::cmp::Ordering::Less => Change::Map { range: old..new, protection: protection(3), backing: Backing::Zero },
+                std::cmp::Ordering::Less => Change::Map {
+                    range: old..new,
+                    protection: protection(3),
+                    backing: Backing::Zero,
+                },
                 std::cmp::Ordering::Greater => Change::Unmap(new..old),
                 std::cmp::Ordering::Equal => return Ok(Vec::new()),
             }
@@ -218,7 +233,11 @@ fn first_break(native: &Native, end: Address) -> Result<Vec<Change>> {
     let heap = native.mappings()?.into_iter().find(|mapping| mapping.name == "[heap]");
     Ok(heap
         .into_iter()
-        .map(|heap| Change::Map { range: heap.range.start..end, protection: protection(3), backing: Backing::Zero })
+        .map(|heap| Change::Map {
+            range: heap.range.start..end,
+            protection: protection(3),
+            backing: Backing::Zero,
+        })
         .collect())
 }
 
@@ -240,7 +259,11 @@ fn remapped(from: Range<Address>, to: Range<Address>) -> Vec<Change> {
 
 fn protection(bits: u64) -> Protection {
     let has = |bit: i32| bits as i32 & bit != 0;
-    Protection { read: has(libc::PROT_READ), write: has(libc::PROT_WRITE), execute: has(libc::PROT_EXEC) }
+    Protection {
+        read: has(libc::PROT_READ),
+        write: has(libc::PROT_WRITE),
+        execute: has(libc::PROT_EXEC),
+    }
 }
 
 fn file(native: &Native, descriptor: u64, offset: u64, length: u64) -> Result<Backing> {

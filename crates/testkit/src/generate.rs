@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{
-    Code, CodeSize, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
-    Mnemonic, OpAccess, OpKind, Register, UsedMemory,
+    Code, CodeSize, Decoder, DecoderOptions, EncodingKind, FlowControl, Instruction,
+    InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };
 use machine::Cpu;
 use model::{Address, gpr};
@@ -111,12 +111,13 @@ impl Generator {
     /// Registers that nothing speaks for yet.
     fn draft(&mut self, address: u64) -> Draft {
         let random = &mut self.random;
-        let mut cpu = Cpu { rip: Address(address), vector: random_vector(random), ..Cpu::default() };
+        let mut cpu =
+            Cpu { rip: Address(address), vector: random_vector(random), ..Cpu::default() };
         for register in &mut cpu.general {
             *register = value(random);
         }
         cpu.general[gpr::RSP] = STACK_AREA.start + 0x1000 + random.below(0x1000) / 8 * 8;
-        cpu.rflags |= random.next() & machine::FLAGS_ARITHMETIC;
+        cpu.rflags |= random.word() & machine::FLAGS_ARITHMETIC;
         if random.chance(15) {
             cpu.rflags |= machine::FLAG_DIRECTION;
         }
@@ -163,9 +164,13 @@ impl Generator {
     ) -> Option<(Vec<u8>, Instruction)> {
         let ip = instruction.ip();
         let mut decoder = Decoder::with_ip(64, &bytes, ip, DecoderOptions::NONE);
-        let constants = { let one = decoder.decode(); decoder.get_constant_offsets(&one) };
+        let constants = {
+            let one = decoder.decode();
+            decoder.get_constant_offsets(&one)
+        };
         if instruction.is_ip_rel_memory_operand() {
-            let area = self.random.pick(&[NEAR_AREA, NEAR_AREA, NEAR_AREA, READ_ONLY_AREA, CODE_AREA]);
+            let area =
+                self.random.pick(&[NEAR_AREA, NEAR_AREA, NEAR_AREA, READ_ONLY_AREA, CODE_AREA]);
             let target = place(&mut self.random, area);
             let displacement = target.wrapping_sub(ip + bytes.len() as u64) as u32;
             patch(&mut bytes, constants.displacement_offset(), &displacement.to_le_bytes());
@@ -182,7 +187,10 @@ impl Generator {
             solve(&mut self.random, draft, memory);
         }
         for used in info.used_registers() {
-            let writes = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::None | OpAccess::NoMemAccess);
+            let writes = !matches!(
+                used.access(),
+                OpAccess::Read | OpAccess::CondRead | OpAccess::None | OpAccess::NoMemAccess
+            );
             if let Some(number) = general_number(used.register()) {
                 draft.chosen[number] = true;
                 draft.written[number] |= writes;
@@ -221,28 +229,28 @@ fn encoding(random: &mut Random) -> Vec<u8> {
     match kind {
         0..65 => legacy(random, &mut bytes, kind),
         65..68 => {
-            bytes.extend([0xc5, random.next() as u8]);
-            bytes.push(random.next() as u8);
+            bytes.extend([0xc5, random.word() as u8]);
+            bytes.push(random.word() as u8);
         }
         68..80 => {
             let map = random.pick(&[1, 1, 2, 2, 3]);
-            bytes.extend([0xc4, (random.next() as u8 & 0xe0) | map, random.next() as u8]);
-            bytes.push(random.next() as u8);
+            bytes.extend([0xc4, (random.word() as u8 & 0xe0) | map, random.word() as u8]);
+            bytes.push(random.word() as u8);
         }
         _ => {
             let map = random.pick(&[1, 1, 1, 2, 2, 2, 3, 3, 5, 6]);
-            let (p0, p1) = ((random.next() as u8 & 0xf0) | map, random.next() as u8 | 4);
-            let mut p2 = random.next() as u8;
+            let (p0, p1) = ((random.word() as u8 & 0xf0) | map, random.word() as u8 | 4);
+            let mut p2 = random.word() as u8;
             if random.chance(40) {
                 p2 &= 0x78;
             }
-            bytes.extend([0x62, p0, p1, p2, random.next() as u8]);
+            bytes.extend([0x62, p0, p1, p2, random.word() as u8]);
         }
     }
     let number = |random: &mut Random| random.pick(&[0_u8, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7]);
     let form = random.pick(&[0, 1, 1, 2, 2, 2, 3, 3, 3]) << 6;
     bytes.push(form | number(random) << 3 | number(random));
-    bytes.push((random.next() as u8 & 0xc0) | number(random) << 3 | number(random));
+    bytes.push((random.word() as u8 & 0xc0) | number(random) << 3 | number(random));
     let mut rest = [0; 12];
     random.fill(&mut rest);
     if random.chance(30) {
@@ -269,34 +277,74 @@ fn legacy(random: &mut Random, bytes: &mut Vec<u8>, kind: u64) {
         52..60 => bytes.extend([0x0f, 0x38]),
         _ => bytes.extend([0x0f, 0x3a]),
     }
-    bytes.push(random.next() as u8);
+    bytes.push(random.word() as u8);
 }
 
 /// Whether random uses of this instruction can be compared; the others have tests of their own
 /// or belong to the kernel.
 pub fn is_tested(instruction: &Instruction) -> bool {
     use Mnemonic::*;
-    if expected_trap(instruction).is_some() || instruction.is_save_restore_instruction() && is_supervisor(instruction) {
+    if expected_trap(instruction).is_some()
+        || instruction.is_save_restore_instruction() && is_supervisor(instruction)
+    {
         return false;
     }
     let far = matches!(
         instruction.mnemonic(),
-        Iret | Iretd | Iretq | Retf | Lss | Lfs | Lgs | Int | Into | Sysret | Sysretq | Sysexit | Sysexitq | Uiret
+        Iret | Iretd
+            | Iretq
+            | Retf
+            | Lss
+            | Lfs
+            | Lgs
+            | Int
+            | Into
+            | Sysret
+            | Sysretq
+            | Sysexit
+            | Sysexitq
+            | Uiret
     ) || instruction.is_call_far_indirect()
         || instruction.is_jmp_far_indirect();
     // The kernel emulates some (UMIP); others depend on the CPU or time or wait.
     let kernel = matches!(
         instruction.mnemonic(),
-        Sgdt | Sidt | Sldt | Smsw | Str | Lar | Lsl | Verr | Verw | Monitorx | Mwaitx | Rdpru
-            | Rdpmc | Umonitor | Vmmcall | Vmcall | Wrfsbase | Wrgsbase | Xabort | Xend | Xtest
+        Sgdt | Sidt
+            | Sldt
+            | Smsw
+            | Str
+            | Lar
+            | Lsl
+            | Verr
+            | Verw
+            | Monitorx
+            | Mwaitx
+            | Rdpru
+            | Rdpmc
+            | Umonitor
+            | Vmmcall
+            | Vmcall
+            | Wrfsbase
+            | Wrgsbase
+            | Xabort
+            | Xend
+            | Xtest
     );
     // Null and other selectors change bases behind the program's back.
     let segment = instruction.op0_kind() == OpKind::Register
         && instruction.op0_register().is_segment_register()
         && matches!(instruction.mnemonic(), Mov | Pop);
-    let short_branch = matches!(instruction.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32)
-        || matches!(instruction.code(), Code::Retnw | Code::Retnw_imm16 | Code::Call_rm16 | Code::Jmp_rm16);
-    !(far || instruction.is_privileged() || kernel || segment || short_branch)
+    let short_branch =
+        matches!(instruction.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32)
+            || matches!(
+                instruction.code(),
+                Code::Retnw | Code::Retnw_imm16 | Code::Call_rm16 | Code::Jmp_rm16
+            );
+    // This CPU (Zen 4) may take rsp from before a push or pop here, unless single-stepped.
+    let stale = instruction.op_code().encoding() == EncodingKind::EVEX
+        && (0..instruction.op_count())
+            .any(|operand| instruction.op_register(operand).full_register() == Register::RSP);
+    !(far || stale || instruction.is_privileged() || kernel || segment || short_branch)
 }
 
 fn is_supervisor(instruction: &Instruction) -> bool {
@@ -314,8 +362,14 @@ fn saves_pointers(instruction: &Instruction) -> bool {
 fn ignored_length(instruction: &Instruction) -> Option<&'static [(u64, u64)]> {
     use Mnemonic::*;
     Some(match instruction.code() {
-        Code::Fnstenv_m14byte | Code::Fnsave_m94byte | Code::Fstenv_m14byte | Code::Fsave_m94byte => &[(6, 8)],
-        Code::Fnstenv_m28byte | Code::Fnsave_m108byte | Code::Fstenv_m28byte | Code::Fsave_m108byte => &[(12, 16)],
+        Code::Fnstenv_m14byte
+        | Code::Fnsave_m94byte
+        | Code::Fstenv_m14byte
+        | Code::Fsave_m94byte => &[(6, 8)],
+        Code::Fnstenv_m28byte
+        | Code::Fnsave_m108byte
+        | Code::Fstenv_m28byte
+        | Code::Fsave_m108byte => &[(12, 16)],
         _ => match instruction.mnemonic() {
             Fxsave | Fxsave64 => &[(6, 18)],
             Xsave | Xsave64 => &[(6, 18), (512, 64)],
@@ -389,11 +443,20 @@ fn value(random: &mut Random) -> u64 {
         0 => random.below(3),
         1 => random.below(3).wrapping_neg(),
         2 => random.below(256),
-        3 => random.next() as u32 as u64,
-        4 => random.next() as i32 as u64,
-        5 => random.pick(&[0x7f, 0x80, 0x7fff, 0x8000, 0x7fff_ffff, 0x8000_0000, 1 << 63, (1 << 63) - 1]),
+        3 => random.word() as u32 as u64,
+        4 => random.word() as i32 as u64,
+        5 => random.pick(&[
+            0x7f,
+            0x80,
+            0x7fff,
+            0x8000,
+            0x7fff_ffff,
+            0x8000_0000,
+            1 << 63,
+            (1 << 63) - 1,
+        ]),
         6 => place(random, LOW_AREA),
-        _ => random.next(),
+        _ => random.word(),
     }
 }
 
@@ -408,8 +471,20 @@ fn base_value(random: &mut Random) -> u64 {
 
 fn any_area(random: &mut Random) -> Area {
     random.pick(&[
-        NEAR_AREA, NEAR_AREA, NEAR_AREA, LOW_AREA, LOW_AREA, BORDER_AREA, BORDER_AREA, BORDER_AREA,
-        STACK_AREA, STACK_AREA, TOP_AREA, READ_ONLY_AREA, NONE_AREA, CODE_AREA,
+        NEAR_AREA,
+        NEAR_AREA,
+        NEAR_AREA,
+        LOW_AREA,
+        LOW_AREA,
+        BORDER_AREA,
+        BORDER_AREA,
+        BORDER_AREA,
+        STACK_AREA,
+        STACK_AREA,
+        TOP_AREA,
+        READ_ONLY_AREA,
+        NONE_AREA,
+        CODE_AREA,
     ])
 }
 
@@ -439,14 +514,14 @@ fn set_operands(random: &mut Random, draft: &mut Draft, instruction: &Instructio
             4..14 => 1 + random.below(16),
             14..18 => random.below(400),
             18 => 1 << 40,
-            _ => random.next(),
+            _ => random.word(),
         };
         set(gpr::RCX, count);
     }
     match instruction.mnemonic() {
         Div | Idiv if random.chance(70) => {
             set(gpr::RDX, 0);
-            set(gpr::RAX, random.next() >> random.below(64));
+            set(gpr::RAX, random.word() >> random.below(64));
         }
         Bt | Bts | Btr | Btc if instruction.op1_kind() == OpKind::Register && random.chance(80) => {
             if let Some(number) = general_number(instruction.op1_register()) {
@@ -462,7 +537,13 @@ fn set_operands(random: &mut Random, draft: &mut Draft, instruction: &Instructio
 fn solve(random: &mut Random, draft: &mut Draft, memory: &UsedMemory) {
     let low = memory.address_size() == CodeSize::Code32;
     let stack = memory.base() == Register::RSP && random.chance(80);
-    let area = if low { LOW_AREA } else if stack { STACK_AREA } else { any_area(random) };
+    let area = if low {
+        LOW_AREA
+    } else if stack {
+        STACK_AREA
+    } else {
+        any_area(random)
+    };
     let mut target = place(random, area);
     let segment = match memory.segment() {
         Register::FS => draft.cpu.fs_base,
@@ -488,8 +569,8 @@ fn solve(random: &mut Random, draft: &mut Draft, memory: &UsedMemory) {
             draft.cpu.general[index] = if base_is_free {
                 match random.below(10) {
                     0..7 => random.below(257).wrapping_sub(128),
-                    7..9 => random.next() as i32 as u64,
-                    _ => random.next(),
+                    7..9 => random.word() as i32 as u64,
+                    _ => random.word(),
                 }
             } else {
                 let rest = base.map_or(0, |base| draft.cpu.general[base]);
@@ -503,7 +584,7 @@ fn solve(random: &mut Random, draft: &mut Draft, memory: &UsedMemory) {
         && free(draft, base)
     {
         // The upper half does not matter to a 32-bit address.
-        let upper = if low { random.next() << 32 } else { 0 };
+        let upper = if low { random.word() << 32 } else { 0 };
         draft.cpu.general[base] = if low { target & 0xffff_ffff | upper } else { target };
         draft.chosen[base] = true;
     }
@@ -518,7 +599,8 @@ fn set_index_vector(random: &mut Random, draft: &mut Draft, memory: &UsedMemory)
     let mut bytes = [0; 64];
     let size = if memory.vsib_size() == 8 { 8 } else { 4 };
     for chunk in bytes.chunks_mut(size) {
-        let index = if random.chance(97) { random.below(257).wrapping_sub(128) } else { random.next() };
+        let index =
+            if random.chance(97) { random.below(257).wrapping_sub(128) } else { random.word() };
         chunk.copy_from_slice(&index.to_le_bytes()[..size]);
     }
     set_vector_register(&mut draft.cpu.vector, number, &bytes);
@@ -527,5 +609,8 @@ fn set_index_vector(random: &mut Random, draft: &mut Draft, memory: &UsedMemory)
 
 /// The area that holds an address, for reports.
 pub fn area_of(address: u64) -> &'static str {
-    AREAS.iter().find(|area| (area.start..area.end()).contains(&address)).map_or("none", |area| area.name)
+    AREAS
+        .iter()
+        .find(|area| (area.start..area.end()).contains(&address))
+        .map_or("none", |area| area.name)
 }

@@ -70,7 +70,9 @@ impl Image {
         let mut space = machine.new_space()?;
         for mapping in &self.mappings {
             let ImageMapping { range, protection, pages, .. } = mapping;
-            space.map(range.clone(), *protection, Backing::Zero).with_context(|| format!("{range:?}"))?;
+            space
+                .map(range.clone(), *protection, Backing::Zero)
+                .with_context(|| format!("{range:?}"))?;
             for (address, bytes) in pages {
                 space.write(*address, bytes)?;
             }
@@ -149,7 +151,10 @@ pub fn word_differences(start: Address, expected: &[u8], found: &[u8]) -> Vec<St
     words
         .filter(|(_, (expected, found))| expected != found)
         .map(|(index, (expected, found))| {
-            format!("memory {}: expected {expected:02x?} found {found:02x?}", start + index as u64 * 8)
+            format!(
+                "memory {}: expected {expected:02x?} found {found:02x?}",
+                start + index as u64 * 8
+            )
         })
         .take(20)
         .collect()
@@ -160,7 +165,8 @@ pub fn check_mappings(native: &Native, space: &Space) -> Result<()> {
     for mapping in native.mappings()? {
         let mut at = mapping.range.start;
         while at < mapping.range.end {
-            let found = space.mapping_at(at).with_context(|| format!("guest lacks {at} of {mapping:?}"))?;
+            let found =
+                space.mapping_at(at).with_context(|| format!("guest lacks {at} of {mapping:?}"))?;
             ensure!(found.protection == mapping.protection, "{found:?} but natively {mapping:?}");
             at = found.range.end;
         }

@@ -144,7 +144,8 @@ impl<'m> Lockstep<'m> {
             ensure!(passed, "{stop:?} at {trap:?} at {at:#x}");
             let (instructions, ticks) = (self.cpu.instructions + 1, self.cpu.ticks);
             let registers = self.native.registers()?;
-            self.cpu = Cpu { instructions, ticks, ..crate::cpu_of(&registers, self.cpu.vector.clone()) };
+            self.cpu =
+                Cpu { instructions, ticks, ..crate::cpu_of(&registers, self.cpu.vector.clone()) };
         }
         let vector = std::mem::take(&mut self.expected.vector);
         self.expected = Cpu { vector, ..self.cpu.clone() };
@@ -156,11 +157,19 @@ impl<'m> Lockstep<'m> {
         let kind = self.next_kind()?;
         let exit = self.machine.step(&mut self.space, &mut self.cpu, None)?;
         if let Kind::Trap(trap) = kind {
-            ensure!(matches!(exit, Exit::Trap { kind, .. } if kind == trap), "{}", self.found(&exit, kind));
+            ensure!(
+                matches!(exit, Exit::Trap { kind, .. } if kind == trap),
+                "{}",
+                self.found(&exit, kind)
+            );
             return self.carry_trap(trap);
         }
         self.native_step(kind)?;
-        ensure!(matches!(exit, Exit::InstructionLimit | Exit::TickLimit), "{}", self.found(&exit, kind));
+        ensure!(
+            matches!(exit, Exit::InstructionLimit | Exit::TickLimit),
+            "{}",
+            self.found(&exit, kind)
+        );
         self.compare(extent)
     }
 
@@ -176,14 +185,25 @@ impl<'m> Lockstep<'m> {
                 bail!("ran {distance} instructions past {trap:?} after {done}\n{}", self.context());
             }
             self.native_step(kind)?;
-            if self.expected.instructions < self.cpu.instructions && limits.ticks == Some(self.expected.ticks) {
-                bail!("guest passed tick limit {limits:?} by {}\n{}", distance - done - 1, self.context());
+            if self.expected.instructions < self.cpu.instructions
+                && limits.ticks == Some(self.expected.ticks)
+            {
+                bail!(
+                    "guest passed tick limit {limits:?} by {}\n{}",
+                    distance - done - 1,
+                    self.context()
+                );
             }
         }
         self.compare(extent)?;
         match exit {
-            Exit::InstructionLimit => ensure!(limits.instructions == Some(self.cpu.instructions), "{limits:?}: early stop"),
-            Exit::TickLimit => ensure!(limits.ticks == Some(self.cpu.ticks), "{limits:?}: early stop"),
+            Exit::InstructionLimit => ensure!(
+                limits.instructions == Some(self.cpu.instructions),
+                "{limits:?}: early stop"
+            ),
+            Exit::TickLimit => {
+                ensure!(limits.ticks == Some(self.cpu.ticks), "{limits:?}: early stop")
+            }
             Exit::Trap { kind, .. } => {
                 let next = self.next_kind()?;
                 ensure!(next == Kind::Trap(kind), "{}", self.found(&exit, next));
@@ -229,7 +249,10 @@ impl<'m> Lockstep<'m> {
 
     /// The last native instructions, oldest first, and the counts.
     fn context(&self) -> String {
-        let mut text = format!("after {} instructions, {} ticks:\n", self.expected.instructions, self.expected.ticks);
+        let mut text = format!(
+            "after {} instructions, {} ticks:\n",
+            self.expected.instructions, self.expected.ticks
+        );
         let next = self.expected.rip.0;
         for &rip in self.recent.iter().chain([&next]) {
             let mut bytes = [0; 15];

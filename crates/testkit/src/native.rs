@@ -265,8 +265,8 @@ pub fn cpu_of(native: &Registers, vector: VectorState) -> Cpu {
     let r = native;
     Cpu {
         general: [
-            r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11, r.r12,
-            r.r13, r.r14, r.r15,
+            r.rax, r.rcx, r.rdx, r.rbx, r.rsp, r.rbp, r.rsi, r.rdi, r.r8, r.r9, r.r10, r.r11,
+            r.r12, r.r13, r.r14, r.r15,
         ],
         rip: Address(r.rip),
         rflags: r.eflags & !FLAG_RESUME & !FLAG_TRAP,
@@ -279,9 +279,25 @@ pub fn cpu_of(native: &Registers, vector: VectorState) -> Cpu {
 
 /// `base` with the guest's values in it.
 pub fn registers_of(cpu: &Cpu, base: &Registers) -> Registers {
-    let [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] = cpu.general;
+    let [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] =
+        cpu.general;
     Registers {
-        rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15,
+        rax,
+        rcx,
+        rdx,
+        rbx,
+        rsp,
+        rbp,
+        rsi,
+        rdi,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
         rip: cpu.rip.0,
         eflags: cpu.rflags,
         fs_base: cpu.fs_base,
@@ -297,7 +313,10 @@ fn parse_mapping(line: &str) -> Option<NativeMapping> {
     let rights = fields.next()?.as_bytes();
     let name = fields.nth(3).unwrap_or("").to_string();
     let address = |text| u64::from_str_radix(text, 16).ok().map(Address);
-    let protection =
-        Protection { read: rights[0] == b'r', write: rights[1] == b'w', execute: rights[2] == b'x' };
+    let protection = Protection {
+        read: rights[0] == b'r',
+        write: rights[1] == b'w',
+        execute: rights[2] == b'x',
+    };
     Some(NativeMapping { range: address(start)?..address(end)?, protection, name })
 }

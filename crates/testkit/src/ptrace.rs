@@ -34,7 +34,10 @@ pub fn pin_thread() -> io::Result<()> {
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(libc::sched_getcpu() as usize, &mut set);
-        check("sched_setaffinity", c_long::from(libc::sched_setaffinity(0, size_of_val(&set), &set)))?;
+        check(
+            "sched_setaffinity",
+            c_long::from(libc::sched_setaffinity(0, size_of_val(&set), &set)),
+        )?;
     }
     Ok(())
 }

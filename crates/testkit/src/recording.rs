@@ -76,16 +76,18 @@ pub fn run_freely(machine: &mut Machine, space: &mut Space, cpu: &mut Cpu) -> Re
 }
 
 /// Runs in slices of so many instructions.
-pub fn run_sliced(
-    slice: u64,
-) -> impl FnMut(&mut Machine, &mut Space, &mut Cpu) -> Result<Exit> {
+pub fn run_sliced(slice: u64) -> impl FnMut(&mut Machine, &mut Space, &mut Cpu) -> Result<Exit> {
     move |machine, space, cpu| {
         loop {
             let limit = cpu.instructions + slice;
             let limits = Limits { instructions: Some(limit), ticks: None };
             match machine.run(space, cpu, limits)? {
                 Exit::InstructionLimit => {
-                    ensure!(cpu.instructions == limit, "stopped at {} of {limit}", cpu.instructions);
+                    ensure!(
+                        cpu.instructions == limit,
+                        "stopped at {} of {limit}",
+                        cpu.instructions
+                    );
                 }
                 exit => return Ok(exit),
             }

@@ -49,7 +49,8 @@ pub fn disassemble(bytes: &[u8], address: Address, count: usize) -> String {
         let at = (instruction.ip() - address.0) as usize;
         let mut line = String::new();
         formatter.format(&instruction, &mut line);
-        let hex: String = bytes[at..at + instruction.len()].iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String =
+            bytes[at..at + instruction.len()].iter().map(|b| format!("{b:02x}")).collect();
         text.push_str(&format!("  {:#x}  {hex:<30}  {line}\n", instruction.ip()));
     }
     text

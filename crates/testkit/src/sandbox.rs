@@ -32,8 +32,11 @@ impl Area {
 }
 
 const fn area(name: &'static str, start: u64, pages: u64, rights: &[u8; 3]) -> Area {
-    let protection =
-        Protection { read: rights[0] == b'r', write: rights[1] == b'w', execute: rights[2] == b'x' };
+    let protection = Protection {
+        read: rights[0] == b'r',
+        write: rights[1] == b'w',
+        execute: rights[2] == b'x',
+    };
     Area { name, start, pages, protection }
 }
 
@@ -52,9 +55,8 @@ pub const STACK_AREA: Area = area("stack", 0x7fff_f7a0_0000, 3, b"rw-");
 pub const TOP_AREA: Area = area("top", 0x7fff_ffff_e000, 1, b"rw-");
 
 /// Everything that is mapped, in the order of its bytes in [`Memory`].
-pub const AREAS: [Area; 8] = [
-    CODE_AREA, LOW_AREA, NEAR_AREA, READ_ONLY_AREA, BORDER_AREA, NONE_AREA, STACK_AREA, TOP_AREA,
-];
+pub const AREAS: [Area; 8] =
+    [CODE_AREA, LOW_AREA, NEAR_AREA, READ_ONLY_AREA, BORDER_AREA, NONE_AREA, STACK_AREA, TOP_AREA];
 /// Areas whose contents a snippet can change or read.
 pub const DATA_AREAS: [Area; 6] =
     [LOW_AREA, NEAR_AREA, READ_ONLY_AREA, BORDER_AREA, STACK_AREA, TOP_AREA];
@@ -133,16 +135,22 @@ impl Sandbox {
         native.inject(entry, libc::SYS_mmap as u64, [STUB, PAGE_SIZE, 5, fixed, !0, 0])?;
         for mapping in native.mappings()?.iter().filter(|mapping| mapping.range.start.0 != STUB) {
             let length = mapping.range.end - mapping.range.start;
-            native.inject(STUB, libc::SYS_munmap as u64, [mapping.range.start.0, length, 0, 0, 0, 0])?;
+            native.inject(
+                STUB,
+                libc::SYS_munmap as u64,
+                [mapping.range.start.0, length, 0, 0, 0, 0],
+            )?;
         }
         for area in AREAS {
             let shared = (libc::MAP_FIXED | libc::MAP_SHARED) as u64;
             let rights = protection_bits(area.protection);
             let descriptor = file.as_raw_fd() as u64;
-            let arguments = [area.start, area.bytes(), rights, shared, descriptor, file_offset(area)];
+            let arguments =
+                [area.start, area.bytes(), rights, shared, descriptor, file_offset(area)];
             native.inject(STUB, libc::SYS_mmap as u64, arguments)?;
         }
-        let interval: Vec<u8> = [0_u64, 500_000, 0, 500_000].iter().flat_map(|w| w.to_le_bytes()).collect();
+        let interval: Vec<u8> =
+            [0_u64, 500_000, 0, 500_000].iter().flat_map(|w| w.to_le_bytes()).collect();
         native.write(STUB + 64, &interval)?;
         let virtual_timer = 1;
         native.inject(STUB, libc::SYS_setitimer as u64, [virtual_timer, STUB + 64, 0, 0, 0, 0])?;
@@ -238,7 +246,8 @@ impl Sandbox {
                 let before = &self.memory[offset..offset + page.len()];
                 self.file.read_exact_at(&mut page, offset as u64)?;
                 if before != page {
-                    for (index, (before, after)) in before.chunks(8).zip(page.chunks(8)).enumerate() {
+                    for (index, (before, after)) in before.chunks(8).zip(page.chunks(8)).enumerate()
+                    {
                         if before != after {
                             let address = area.start + number * PAGE_SIZE + 8 * index as u64;
                             changes.push((address, after.try_into().expect("eight bytes")));
@@ -269,7 +278,9 @@ fn file_offset(area: Area) -> u64 {
 }
 
 fn protection_bits(protection: Protection) -> u64 {
-    u64::from(protection.read) | u64::from(protection.write) << 1 | u64::from(protection.execute) << 2
+    u64::from(protection.read)
+        | u64::from(protection.write) << 1
+        | u64::from(protection.execute) << 2
 }
 
 /// Sets the guest's data areas.

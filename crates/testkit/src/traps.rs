@@ -37,12 +37,16 @@ pub fn expected_trap(instruction: &Instruction) -> Option<Trap> {
 
 /// Whether retiring this instruction makes a tick: Jcc, JrCXZ, LOOPcc.
 pub fn is_tick(instruction: &Instruction) -> bool {
-    instruction.is_jcc_short_or_near() || instruction.is_jcx_short() || instruction.is_loop() || instruction.is_loopcc()
+    instruction.is_jcc_short_or_near()
+        || instruction.is_jcx_short()
+        || instruction.is_loop()
+        || instruction.is_loopcc()
 }
 
 /// Whether this instruction may stop with its own address in rip, having done a part.
 pub fn is_repeated(instruction: &Instruction) -> bool {
-    (instruction.has_rep_prefix() || instruction.has_repne_prefix()) && instruction.is_string_instruction()
+    (instruction.has_rep_prefix() || instruction.has_repne_prefix())
+        && instruction.is_string_instruction()
 }
 
 /// Whether this instruction stores RFLAGS on the stack.

@@ -64,7 +64,11 @@ pub fn vector_differences(expected: &VectorState, found: &VectorState) -> Vec<St
         };
         if word(&expected) != word(&found) {
             let name = place_name(start);
-            lines.push(format!("{name}: expected {:#018x} found {:#018x}", word(&expected), word(&found)));
+            lines.push(format!(
+                "{name}: expected {:#018x} found {:#018x}",
+                word(&expected),
+                word(&found)
+            ));
         }
     }
     lines
@@ -136,13 +140,13 @@ pub fn random_vector(random: &mut crate::Random) -> VectorState {
         control &= !0x300 | random.pick(&[0, 0x200]);
     }
     if random.chance(4) {
-        control &= !(random.next() as u16 & 0x3f);
+        control &= !(random.word() as u16 & 0x3f);
     }
     let mut mxcsr = 0x1f80 | random.pick(&[0_u32, 0, 0x2000, 0x4000, 0x6000, 0x8040, 0x40, 0x3f]);
     if random.chance(4) {
-        mxcsr &= !(random.next() as u32 & 0x1f80);
+        mxcsr &= !(random.word() as u32 & 0x1f80);
     }
-    let mut status = (random.next() as u16 & 0x4700) | if random.chance(10) { 0x3f } else { 0 };
+    let mut status = (random.word() as u16 & 0x4700) | if random.chance(10) { 0x3f } else { 0 };
     if status & !control & 0x3f != 0 {
         // An unmasked exception is pending.
         status |= 0x8080;
@@ -159,7 +163,8 @@ pub fn random_vector(random: &mut crate::Random) -> VectorState {
         if random.chance(60) {
             // An ordinary number: exponent near the middle, integer bit set.
             state.0[at + 7] |= 0x80;
-            state.0[at + 8..at + 10].copy_from_slice(&(0x3ff0 + random.below(40) as u16).to_le_bytes());
+            state.0[at + 8..at + 10]
+                .copy_from_slice(&(0x3ff0 + random.below(40) as u16).to_le_bytes());
         }
     }
     state.0[416..512].fill(0);
@@ -173,10 +178,35 @@ fn telling_vector(random: &mut crate::Random) -> [u8; 64] {
     let double = random.chance(50);
     for chunk in bytes.chunks_mut(8) {
         let word = if double {
-            random.pick(&[0.0_f64, -0.0, 1.0, -1.5, 1e300, 1e-310, f64::INFINITY, f64::NAN, 3.7e9, -2.0]).to_bits()
+            random
+                .pick(&[
+                    0.0_f64,
+                    -0.0,
+                    1.0,
+                    -1.5,
+                    1e300,
+                    1e-310,
+                    f64::INFINITY,
+                    f64::NAN,
+                    3.7e9,
+                    -2.0,
+                ])
+                .to_bits()
         } else {
-            let one = random.pick(&[0.0_f32, -0.0, 1.0, -1.5, 1e38, 1e-40, f32::INFINITY, f32::NAN, 70000.0, 255.5]);
-            u64::from(one.to_bits()) | random.pick(&[0, 0x3f80_0000, 0x8000_0000, 0xffff_ffff]) << 32
+            let one = random.pick(&[
+                0.0_f32,
+                -0.0,
+                1.0,
+                -1.5,
+                1e38,
+                1e-40,
+                f32::INFINITY,
+                f32::NAN,
+                70000.0,
+                255.5,
+            ]);
+            u64::from(one.to_bits())
+                | random.pick(&[0, 0x3f80_0000, 0x8000_0000, 0xffff_ffff]) << 32
         };
         chunk.copy_from_slice(&word.to_le_bytes());
     }

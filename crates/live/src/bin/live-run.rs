@@ -127,6 +127,7 @@ fn report(outcome: &Outcome) -> String {
         outcome.system_calls,
         live::cpu_seconds()
     );
+    text += &format!("live-run: {:?}\n", outcome.machine);
     for (name, count) in &outcome.observed {
         text += &format!("live-run: observed {name}: {count}\n");
     }

@@ -5,7 +5,7 @@
 //! writable: at once in the space that made the code, and in every other when it is next
 //! activated, which is before it can run. Writes from Rust come here by themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use model::Address;
@@ -21,8 +21,6 @@ pub enum CodePage {
     Fixed,
     /// The guest can write it, and the first write faults.
     Shielded,
-    /// The guest can write it unseen.
-    Open,
 }
 
 #[derive(Debug, Default)]
@@ -33,8 +31,6 @@ pub struct Code {
     shielded: BTreeSet<u64>,
     /// Pages whose translations are not true any more.
     stale: BTreeSet<u64>,
-    /// Guest writes to pages with code.
-    writes: BTreeMap<u64, u32>,
     /// `object::changes` when shields were last put up, and when stale pages were last taken.
     seen_code: u64,
     seen_writes: u64,
@@ -63,17 +59,6 @@ impl Space {
         Ok(state)
     }
 
-    /// As [`Space::note_code`] for pages that are written all the time: no shield, so the
-    /// translation has to compare these bytes itself whenever it is entered.
-    pub(crate) fn note_open_code(&mut self, range: Range<Address>) -> CodePage {
-        let range = range.start.page_start()..range.end.page_ceil();
-        let fresh: Vec<u64> =
-            pages_of(&range).filter(|page| !self.code.pages.contains(page)).collect();
-        self.code.pages.extend(fresh);
-        let writable = self.parts(&range).any(|part| part.protection.write);
-        if writable { CodePage::Open } else { CodePage::Fixed }
-    }
-
     /// To be called when a write of the guest faults in the host. True when the guest may
     /// write there and only a shield was in the way: it is gone, the page's code is stale, and
     /// the write is to be tried again.
@@ -93,16 +78,10 @@ impl Space {
         for page in written {
             if self.code.pages.remove(&page) {
                 self.code.stale.insert(page);
-                *self.code.writes.entry(page).or_default() += 1;
             }
             self.lift_shields(&(Address(page * PAGE)..Address((page + 1) * PAGE)))?;
         }
         Ok(true)
-    }
-
-    /// How often the guest wrote to this page while it had code.
-    pub(crate) fn code_writes(&self, page: Address) -> u32 {
-        self.code.writes.get(&(page.0 / PAGE)).copied().unwrap_or(0)
     }
 
     /// Pages whose translations are no longer true, since the last call: written, unmapped,

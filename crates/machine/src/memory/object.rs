@@ -84,7 +84,8 @@ impl SharedObject {
         &self.inner.file
     }
 
-    pub(super) fn same(&self, other: &SharedObject) -> bool {
+    /// Whether both are the same memory.
+    pub fn same(&self, other: &SharedObject) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 

@@ -71,8 +71,9 @@ pub fn repaired(instruction: Instruction, bytes: &[u8]) -> Instruction {
         (Code::Xchg_r32_EAX, Register::R8D, Register::EAX)
     };
     let Ok(mut exchange) = Instruction::with2(code, r8, rax) else { return instruction };
-    exchange.set_ip(instruction.ip());
+    // The address is kept relative to the end: the length goes first.
     exchange.set_len(instruction.len());
+    exchange.set_ip(instruction.ip());
     exchange
 }
 
@@ -118,7 +119,8 @@ fn classify_flow(instruction: &Instruction) -> Class {
 fn classify_plain(instruction: &Instruction) -> Class {
     use Mnemonic as M;
     let segment_operand = (0..instruction.op_count()).any(|n| {
-        instruction.op_kind(n) == OpKind::Register && instruction.op_register(n).is_segment_register()
+        instruction.op_kind(n) == OpKind::Register
+            && instruction.op_register(n).is_segment_register()
     });
     if segment_operand {
         return Class::Emulate;
@@ -136,15 +138,38 @@ fn classify_plain(instruction: &Instruction) -> Class {
         M::Wrpkru => Class::Trap(Trap::Wrpkru),
         M::Tpause => Class::Trap(Trap::Tpause),
         M::Umwait => Class::Trap(Trap::Umwait),
-        M::Nop | M::Endbr64 | M::Endbr32 | M::Pause | M::Prefetchnta | M::Prefetcht0
-        | M::Prefetcht1 | M::Prefetcht2 | M::Prefetchw | M::Prefetchwt1 | M::Prefetch
-        | M::Prefetchit0 | M::Prefetchit1 | M::Clflush | M::Clflushopt | M::Clwb | M::Cldemote
-        | M::Rdsspd | M::Rdsspq | M::Serialize | M::Reservednop | M::Bndcl | M::Bndcu
-        | M::Bndcn | M::Bndmk | M::Bndmov | M::Bndldx | M::Bndstx
+        M::Nop
+        | M::Endbr64
+        | M::Endbr32
+        | M::Pause
+        | M::Prefetchnta
+        | M::Prefetcht0
+        | M::Prefetcht1
+        | M::Prefetcht2
+        | M::Prefetchw
+        | M::Prefetchwt1
+        | M::Prefetch
+        | M::Prefetchit0
+        | M::Prefetchit1
+        | M::Clflush
+        | M::Clflushopt
+        | M::Clwb
+        | M::Cldemote
+        | M::Rdsspd
+        | M::Rdsspq
+        | M::Serialize
+        | M::Reservednop
+        | M::Bndcl
+        | M::Bndcu
+        | M::Bndcn
+        | M::Bndmk
+        | M::Bndmov
+        | M::Bndldx
+        | M::Bndstx
             if nothing =>
         {
             Class::Nothing
-        },
+        }
         M::Lea => Class::Lea,
         M::Leave if instruction.code() == Code::Leaveq => Class::Leave,
         M::Leave | M::Enter | M::Popfq | M::Popf | M::Popfd => Class::Emulate,
@@ -152,9 +177,24 @@ fn classify_plain(instruction: &Instruction) -> Class {
         // Its address counts from rsp behind the pop.
         M::Pop if instruction.memory_base() == Register::RSP => Class::Emulate,
         M::Pop => push_class(instruction, Class::Pop),
-        M::Movsb | M::Movsw | M::Movsq | M::Stosb | M::Stosw | M::Stosd | M::Stosq | M::Lodsb
-        | M::Lodsw | M::Lodsd | M::Lodsq | M::Scasb | M::Scasw | M::Scasd | M::Scasq
-        | M::Cmpsb | M::Cmpsw | M::Cmpsq => string_class(instruction),
+        M::Movsb
+        | M::Movsw
+        | M::Movsq
+        | M::Stosb
+        | M::Stosw
+        | M::Stosd
+        | M::Stosq
+        | M::Lodsb
+        | M::Lodsw
+        | M::Lodsd
+        | M::Lodsq
+        | M::Scasb
+        | M::Scasw
+        | M::Scasd
+        | M::Scasq
+        | M::Cmpsb
+        | M::Cmpsw
+        | M::Cmpsq => string_class(instruction),
         M::Movsd | M::Cmpsd if instruction.is_string_instruction() => string_class(instruction),
         M::Bt | M::Bts | M::Btr | M::Btc
             if instruction.op0_kind() == OpKind::Memory
@@ -198,21 +238,97 @@ fn is_emulated(instruction: &Instruction) -> bool {
     instruction.is_vsib()
         || matches!(
             instruction.mnemonic(),
-            M::Xsave | M::Xsave64 | M::Xsavec | M::Xsavec64 | M::Xsaveopt | M::Xsaveopt64
-                | M::Xrstor | M::Xrstor64 | M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64
-                | M::Fnstenv | M::Fstenv | M::Fnsave | M::Fsave
-                | M::Rdfsbase | M::Rdgsbase | M::Wrfsbase | M::Wrgsbase
-                | M::Maskmovq | M::Maskmovdqu | M::Vmaskmovdqu | M::Xlatb
-                | M::Lar | M::Lsl | M::Verr | M::Verw | M::Sgdt | M::Sidt | M::Sldt | M::Smsw
-                | M::Str | M::Rdpmc | M::Xabort | M::Xend | M::Xtest | M::Movdir64b | M::Enqcmd
-                | M::Enqcmds | M::Clzero | M::Umonitor | M::Monitor | M::Mwait | M::Monitorx
-                | M::Mwaitx | M::Incsspd | M::Incsspq | M::Saveprevssp | M::Rstorssp | M::Wrssd
-                | M::Wrssq | M::Setssbsy | M::Clrssbsy | M::Senduipi | M::Clui | M::Stui
-                | M::Testui | M::Uiret | M::Enclu | M::Ptwrite | M::Fninit | M::Finit
-                | M::Ldtilecfg | M::Sttilecfg | M::Tileloadd | M::Tileloaddt1 | M::Tilestored
-                | M::Tilezero | M::Tilerelease | M::Wbinvd | M::Insb | M::Insw | M::Insd
-                | M::Outsb | M::Outsw | M::Outsd | M::In | M::Out | M::Hlt | M::Cli | M::Sti | M::Rdpru
-                | M::Les | M::Lds | M::Lfs | M::Lgs | M::Lss | M::Swapgs | M::Rdmsr | M::Wrmsr
+            M::Xsave
+                | M::Xsave64
+                | M::Xsavec
+                | M::Xsavec64
+                | M::Xsaveopt
+                | M::Xsaveopt64
+                | M::Xrstor
+                | M::Xrstor64
+                | M::Fxsave
+                | M::Fxsave64
+                | M::Fxrstor
+                | M::Fxrstor64
+                | M::Fnstenv
+                | M::Fstenv
+                | M::Fnsave
+                | M::Fsave
+                | M::Rdfsbase
+                | M::Rdgsbase
+                | M::Wrfsbase
+                | M::Wrgsbase
+                | M::Maskmovq
+                | M::Maskmovdqu
+                | M::Vmaskmovdqu
+                | M::Xlatb
+                | M::Lar
+                | M::Lsl
+                | M::Verr
+                | M::Verw
+                | M::Sgdt
+                | M::Sidt
+                | M::Sldt
+                | M::Smsw
+                | M::Str
+                | M::Rdpmc
+                | M::Xabort
+                | M::Xend
+                | M::Xtest
+                | M::Movdir64b
+                | M::Enqcmd
+                | M::Enqcmds
+                | M::Clzero
+                | M::Umonitor
+                | M::Monitor
+                | M::Mwait
+                | M::Monitorx
+                | M::Mwaitx
+                | M::Incsspd
+                | M::Incsspq
+                | M::Saveprevssp
+                | M::Rstorssp
+                | M::Wrssd
+                | M::Wrssq
+                | M::Setssbsy
+                | M::Clrssbsy
+                | M::Senduipi
+                | M::Clui
+                | M::Stui
+                | M::Testui
+                | M::Uiret
+                | M::Enclu
+                | M::Ptwrite
+                | M::Fninit
+                | M::Finit
+                | M::Ldtilecfg
+                | M::Sttilecfg
+                | M::Tileloadd
+                | M::Tileloaddt1
+                | M::Tilestored
+                | M::Tilezero
+                | M::Tilerelease
+                | M::Wbinvd
+                | M::Insb
+                | M::Insw
+                | M::Insd
+                | M::Outsb
+                | M::Outsw
+                | M::Outsd
+                | M::In
+                | M::Out
+                | M::Hlt
+                | M::Cli
+                | M::Sti
+                | M::Rdpru
+                | M::Les
+                | M::Lds
+                | M::Lfs
+                | M::Lgs
+                | M::Lss
+                | M::Swapgs
+                | M::Rdmsr
+                | M::Wrmsr
         ) && !matches!(instruction.mnemonic(), M::Fninit | M::Finit)
         || implicit_memory(instruction)
 }
@@ -240,10 +356,8 @@ fn implicit_memory(instruction: &Instruction) -> bool {
 pub fn kills_flags(instruction: &Instruction) -> bool {
     use Mnemonic as M;
     let mnemonic = instruction.mnemonic();
-    let killer = matches!(
-        mnemonic,
-        M::Add | M::Sub | M::Cmp | M::Neg | M::And | M::Or | M::Xor | M::Test
-    );
+    let killer =
+        matches!(mnemonic, M::Add | M::Sub | M::Cmp | M::Neg | M::And | M::Or | M::Xor | M::Test);
     if !killer || instruction.has_lock_prefix() {
         return false;
     }
@@ -278,9 +392,7 @@ pub fn constant_move(instruction: &Instruction, register: Reg) -> Option<i64> {
         return None;
     }
     let immediate = |n| match instruction.op_kind(n) {
-        OpKind::Immediate8to64 | OpKind::Immediate32to64 => {
-            Some(instruction.immediate(n) as i64)
-        }
+        OpKind::Immediate8to64 | OpKind::Immediate32to64 => Some(instruction.immediate(n) as i64),
         _ => None,
     };
     match instruction.mnemonic() {
@@ -302,6 +414,44 @@ pub fn constant_move(instruction: &Instruction, register: Reg) -> Option<i64> {
 
 /// Whether any part of this general register is written.
 pub fn writes(info: &mut InstructionInfoFactory, instruction: &Instruction, register: Reg) -> bool {
+    use Mnemonic as M;
+    let first = instruction.op_count() > 0
+        && instruction.op0_kind() == OpKind::Register
+        && number(instruction.op0_register()) == Some(register);
+    let only_first = matches!(
+        instruction.mnemonic(),
+        M::Mov
+            | M::Add
+            | M::Sub
+            | M::And
+            | M::Or
+            | M::Xor
+            | M::Cmp
+            | M::Test
+            | M::Lea
+            | M::Movzx
+            | M::Movsx
+            | M::Movsxd
+            | M::Shl
+            | M::Shr
+            | M::Sar
+            | M::Inc
+            | M::Dec
+            | M::Neg
+            | M::Not
+            | M::Movups
+            | M::Movaps
+            | M::Movdqu
+            | M::Movdqa
+            | M::Movss
+            | M::Movq
+            | M::Movd
+            | M::Jmp
+            | M::Nop
+    ) || instruction.is_jcc_short_or_near();
+    if first || only_first && !instruction.is_string_instruction() {
+        return first;
+    }
     info.info(instruction).used_registers().iter().any(|used| {
         number(used.register()) == Some(register)
             && !matches!(used.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::None)

@@ -20,7 +20,7 @@ impl Translator<'_> {
         if self.mode != Mode::Fast || behind == 0 {
             let site = self.out.hot.here() + 2;
             let stub = self.stub(self.onward(target, site));
-            self.out.hot.jcc(condition, stub);
+            self.jump_cold(Some(condition), stub);
         } else {
             let stub = self.out.cold.here();
             self.out.cold.lea(COUNTER, Mem::base(COUNTER, -behind as i32));
@@ -29,7 +29,7 @@ impl Translator<'_> {
             let jump_end = self.out.cold.here() + 5;
             self.out.cold.jmp(jump_end);
             self.stub(ExitKind::Link { target, site });
-            self.out.hot.jcc(condition, stub);
+            self.jump_cold(Some(condition), stub);
         }
         if last && self.ends_with_flow() {
             self.go(Address(instruction.next_ip()));

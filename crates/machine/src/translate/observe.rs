@@ -54,20 +54,34 @@ impl Translator<'_> {
         if !marks && !reads && !logs {
             return mem;
         }
+        let uses_s = mem.base == Some(S) || mem.index.is_some_and(|(index, _)| index == S);
+        if !logs && !uses_s {
+            // The operand stays as it is, and with it the displacement in T.
+            if marks {
+                self.out.hot.lea(S, mem);
+                self.mark_words(S, used.size);
+            }
+            if reads {
+                self.out.hot.lea(S, mem);
+                self.mark_lines(S, mem, used.size);
+            }
+            return mem;
+        }
         self.cached = super::Cached::Nothing;
         if mem != Mem::base(S, 0) {
             self.out.hot.lea(S, mem);
         }
+        let operand = Mem::base(S, 0);
         if marks {
-            self.mark_words(used.size);
+            self.mark_words(T, used.size);
         }
         if reads {
-            self.mark_lines(used.size);
+            self.mark_lines(T, operand, used.size);
         }
         if logs {
             self.log_store(used.size);
         }
-        Mem::base(S, 0)
+        operand
     }
 
     /// Whether operands on the stack must go through a scratch register to be observed.
@@ -76,41 +90,54 @@ impl Translator<'_> {
             && self.memory_use(instruction).write
     }
 
-    /// Marks every word that `size` bytes at the host address in S touch; uses T.
-    fn mark_words(&mut self, size: usize) {
-        let mask = Mem::state(offset_of!(State, word_mask));
-        self.out.hot.pext(T, S, mask);
-        let whole = size / 8;
-        for n in (0..whole.max(1) as i32).step_by(4) {
-            match whole as i32 - n {
-                4.. => self.out.hot.store_dword(Mem::base(T, n), 0x0101_0101),
-                2 | 3 => self.out.hot.store_word(Mem::base(T, n), 0x0101),
-                _ => self.out.hot.store_byte(Mem::base(T, n), 1),
-            }
-        }
-        if size > 1 {
-            self.out.hot.lea(T, Mem::base(S, size as i32 - 1));
-            self.out.hot.pext(T, T, mask);
-            self.out.hot.store_byte(Mem::base(T, 0), 1);
+    /// Marks the words that `size` bytes at the host address in S touch, and the one behind when
+    /// the store may not be aligned: a superset, for one store instead of a second address.
+    /// `mark` is the register for the address of the mark, S or T.
+    fn mark_words(&mut self, mark: Reg, size: usize) {
+        self.out.hot.pext(mark, S, Mem::state(offset_of!(State, word_mask)));
+        self.store_marks(mark, 0, size);
+    }
+
+    fn store_marks(&mut self, mark: Reg, first: i32, size: usize) {
+        let mut marks = if size == 1 { 1 } else { size.div_ceil(8) as i32 + 1 };
+        let mut at = first;
+        while marks > 0 {
+            let mem = Mem::base(mark, at);
+            let stored = match marks {
+                4.. => {
+                    self.out.hot.store_dword(mem, 0x0101_0101);
+                    4
+                }
+                2 | 3 => {
+                    self.out.hot.store_word(mem, 0x0101);
+                    2
+                }
+                _ => {
+                    self.out.hot.store_byte(mem, 1);
+                    1
+                }
+            };
+            (marks, at) = (marks - stored, at + stored);
         }
     }
 
-    /// Marks the lines that `size` bytes at the host address in S touch; uses T. No operand but
-    /// a state image is longer than a line.
-    fn mark_lines(&mut self, size: usize) {
+    /// Marks the lines that `size` bytes at `mem` touch, whose address is in S. No operand but a
+    /// state image is longer than a line.
+    fn mark_lines(&mut self, mark: Reg, mem: Mem, size: usize) {
         let mask = Mem::state(offset_of!(State, line_mask));
-        self.out.hot.pext(T, S, mask);
-        self.out.hot.store_byte(Mem::base(T, 0), 1);
+        self.out.hot.pext(mark, S, mask);
+        self.out.hot.store_byte(Mem::base(mark, 0), 1);
         if size > 1 {
-            self.out.hot.lea(T, Mem::base(S, size as i32 - 1));
-            self.out.hot.pext(T, T, mask);
-            self.out.hot.store_byte(Mem::base(T, 0), 1);
+            let last = Mem { disp: mem.disp.wrapping_add(size as i32 - 1), ..mem };
+            self.out.hot.lea(mark, last);
+            self.out.hot.pext(mark, mark, mask);
+            self.out.hot.store_byte(Mem::base(mark, 0), 1);
         }
     }
 
     /// Appends (host address with size, old bytes) for each 8 bytes of a store; S stays.
     fn log_store(&mut self, size: usize) {
-        let (value, address) = (self.borrow(1 << RSP), T);
+        let (value, address) = (self.borrow(&Instruction::default()), T);
         let cursor = Mem::state(offset_of!(State, store_log));
         let (mut at, mut entries) = (0, 0);
         while at < size {
@@ -137,11 +164,12 @@ impl Translator<'_> {
             return;
         }
         self.cached = super::Cached::Nothing;
-        self.out.hot.lea(S, Mem::base(RSP, -8));
         if self.observers.written_words {
-            self.mark_words(8);
+            self.out.hot.pext(T, RSP, Mem::state(offset_of!(State, word_mask)));
+            self.store_marks(T, -1, 8);
         }
         if self.observers.stores {
+            self.out.hot.lea(S, Mem::base(RSP, -8));
             self.log_store(8);
         }
     }

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 
 use iced_x86::{Code, Instruction, Mnemonic, OpAccess, OpKind, Register};
 
-use super::classify::{number, used};
+use super::classify::number;
 use super::{Cached, Translator, has_memory, is_moffs};
 use crate::block::{Mode, Phase};
 use crate::emit::{COUNTER, Mem, RSP, Reg, S, T};
@@ -73,12 +73,8 @@ impl Translator<'_> {
         memory: bool,
         count: Option<usize>,
     ) {
-        let used = used(&mut self.tools.info, &instruction);
-        let operands: Vec<(u32, Register)> = (0..instruction.op_count())
-            .filter(|n| instruction.op_kind(*n) == OpKind::Register)
-            .map(|n| (n, instruction.op_register(n)))
-            .collect();
-        let mut free = vec![T, S];
+        let guest = instruction;
+        let mut free = Free { t: true, s: true };
         if memory {
             let mut mem = self.operand(&instruction);
             mem = self.observe_operand(&instruction, mem);
@@ -91,21 +87,26 @@ impl Translator<'_> {
                 mem = Mem::base(S, 0);
             }
             if needs_legacy_address(&instruction) && uses_extended(&mem) {
-                let address = self.borrow(used);
+                let address = self.borrow(&guest);
                 self.out.hot.lea(address, mem);
                 mem = Mem::base(address, 0);
             }
-            free.retain(|reg| !taken(&mem, *reg));
+            free.t &= !taken(&mem, T);
+            free.s &= !taken(&mem, S);
             if let Some(index) = count {
                 mem = self.load_then_count(&mut instruction, mem, index, &mut free);
             }
             set_memory(&mut instruction, mem);
         }
+        if needs_legacy_address(&guest) {
+            // Nor can the scratch registers be named in it.
+            free = Free { t: false, s: false };
+        }
         for (n, item) in replaced.iter_mut().enumerate() {
             debug_assert!(n < 4);
             item.host = match free.pop() {
                 Some(host) => host,
-                None => self.borrow(used),
+                None => self.borrow(&guest),
             };
             if item.host == T {
                 self.cached = Cached::Nothing;
@@ -116,7 +117,7 @@ impl Translator<'_> {
                 self.load_guest(item.host, item.guest);
             }
         }
-        substitute(&mut instruction, &operands, &replaced);
+        substitute(&mut instruction, &guest, &replaced);
         self.encode(&instruction);
         for item in replaced.iter().filter(|item| item.written && item.guest != RSP) {
             self.out.hot.store(Mem::state(general(item.guest as usize)), item.host);
@@ -135,12 +136,11 @@ impl Translator<'_> {
         instruction: &mut Instruction,
         mem: Mem,
         index: usize,
-        free: &mut Vec<Reg>,
+        free: &mut Free,
     ) -> Mem {
         let size = instruction.memory_size().size();
-        let to = free.iter().copied().find(|reg| *reg == S).unwrap_or(S);
-        free.retain(|reg| *reg != to);
-        self.out.hot.load_sized(size, to, mem);
+        free.s = false;
+        self.out.hot.load_sized(size, S, mem);
         self.count_with_flags(index);
         let operand = (0..instruction.op_count())
             .find(|n| instruction.op_kind(*n) == OpKind::Memory)
@@ -152,13 +152,21 @@ impl Translator<'_> {
             _ => Register::RAX,
         };
         instruction.set_op_kind(operand, OpKind::Register);
-        instruction.set_op_register(operand, sized(to, like));
+        instruction.set_op_register(operand, sized(S, like));
         Mem::default()
     }
 
     /// Displaced registers and rsp among the register operands, with how they are used.
     fn explicit_registers(&mut self, instruction: &Instruction) -> Vec<Replaced> {
         let mut found: Vec<Replaced> = Vec::new();
+        let concerned = (0..instruction.op_count()).any(|n| {
+            instruction.op_kind(n) == OpKind::Register
+                && number(instruction.op_register(n))
+                    .is_some_and(|guest| is_displaced(guest) || guest == RSP)
+        });
+        if !concerned {
+            return found;
+        }
         let info = self.tools.info.info(instruction);
         for n in 0..instruction.op_count() {
             if instruction.op_kind(n) != OpKind::Register {
@@ -202,11 +210,11 @@ impl Translator<'_> {
             _ => return false,
         };
         match instruction.code() {
-            Code::Add_rm64_imm8 | Code::Add_rm64_imm32 | Code::Sub_rm64_imm8
+            Code::Add_rm64_imm8
+            | Code::Add_rm64_imm32
+            | Code::Sub_rm64_imm8
             | Code::Sub_rm64_imm32 => constant.abs() <= STACK_MOVE_MAX,
-            Code::And_rm64_imm8 | Code::And_rm64_imm32 => {
-                (-STACK_MOVE_MAX..0).contains(&constant)
-            }
+            Code::And_rm64_imm8 | Code::And_rm64_imm32 => (-STACK_MOVE_MAX..0).contains(&constant),
             _ => false,
         }
     }
@@ -334,7 +342,12 @@ impl Translator<'_> {
         self.out.hot.known_address(T, address)
     }
 
-    fn segment_operand(&mut self, instruction: &Instruction, segment: Register, narrow: bool) -> Mem {
+    fn segment_operand(
+        &mut self,
+        instruction: &Instruction,
+        segment: Register,
+        narrow: bool,
+    ) -> Mem {
         let fs = segment == Register::FS;
         let (base, host) = if fs {
             (offset_of!(State, fs_base), offset_of!(State, fs_host))
@@ -391,7 +404,10 @@ impl Translator<'_> {
         };
         let wide = instruction.op0_register().is_gpr64();
         let disp = instruction.memory_displacement64() as i64;
-        if wide && to == RSP && base == Register::RSP && index == Register::None
+        if wide
+            && to == RSP
+            && base == Register::RSP
+            && index == Register::None
             && disp.abs() <= STACK_MOVE_MAX
         {
             self.out.hot.bytes.extend(bytes);
@@ -500,12 +516,35 @@ pub(super) fn set_memory(instruction: &mut Instruction, mem: Mem) {
     instruction.set_memory_displ_size(u32::from(mem.disp != 0));
 }
 
-/// Names the host's registers in the place of the guest's. `operands` are the register operands
-/// of the guest's instruction: by now, others may name host registers of the same number.
-fn substitute(instruction: &mut Instruction, operands: &[(u32, Register)], replaced: &[Replaced]) {
-    for (n, register) in operands {
-        if let Some(item) = replaced.iter().find(|item| Some(item.guest) == number(*register)) {
-            instruction.set_op_register(*n, sized(item.host, *register));
+/// Names the host's registers in the place of the guest's. The operands are those of the guest's
+/// instruction: by now, others may name host registers of the same number.
+fn substitute(instruction: &mut Instruction, guest: &Instruction, replaced: &[Replaced]) {
+    for n in 0..guest.op_count() {
+        if guest.op_kind(n) != OpKind::Register {
+            continue;
+        }
+        let register = guest.op_register(n);
+        if let Some(item) = replaced.iter().find(|item| Some(item.guest) == number(register)) {
+            instruction.set_op_register(n, sized(item.host, register));
+        }
+    }
+}
+
+/// Scratch registers that the current instruction has not taken.
+#[derive(Debug)]
+struct Free {
+    s: bool,
+    t: bool,
+}
+
+impl Free {
+    fn pop(&mut self) -> Option<Reg> {
+        if std::mem::take(&mut self.s) {
+            Some(S)
+        } else if std::mem::take(&mut self.t) {
+            Some(T)
+        } else {
+            None
         }
     }
 }

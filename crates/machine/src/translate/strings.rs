@@ -17,7 +17,13 @@ impl Translator<'_> {
         use Mnemonic as M;
         let (source, destination) = match instruction.mnemonic() {
             M::Lodsb | M::Lodsw | M::Lodsd | M::Lodsq => (true, false),
-            M::Stosb | M::Stosw | M::Stosd | M::Stosq | M::Scasb | M::Scasw | M::Scasd
+            M::Stosb
+            | M::Stosw
+            | M::Stosd
+            | M::Stosq
+            | M::Scasb
+            | M::Scasw
+            | M::Scasd
             | M::Scasq => (false, true),
             _ => (true, true),
         };

@@ -2,6 +2,7 @@
 
 use rr_trace::Signal;
 
+use super::is_killed_in_library;
 use crate::apply::Tail;
 use crate::numbers::{SEGV_PKUERR, SIGBUS, SIGSEGV};
 use crate::problem::{Problem, Result};
@@ -21,8 +22,9 @@ const RSEQ_FLAGS: u64 = 16;
 impl Session {
     pub(super) fn sched_goal(&self, current: &Current) -> Result<Goal> {
         let (registers, ticks) = (current.registers()?, current.frame.ticks);
-        if current.frame.in_syscallbuf_syscall_hook.0 != 0 {
-            return Ok(Goal::Address { address: registers.rip, ticks });
+        if is_killed_in_library(current) {
+            let or_before_at = Some(current.frame.in_syscallbuf_syscall_hook);
+            return Ok(Goal::Address { address: registers.rip, or_before_at, ticks });
         }
         Ok(Goal::Exact { registers: Box::new(registers), vector: None, ticks })
     }
@@ -45,7 +47,7 @@ impl Session {
 
     pub(super) fn complete_sched(&mut self, current: &mut Current) -> Result<()> {
         let tid = current.frame.tid;
-        if current.frame.in_syscallbuf_syscall_hook.0 != 0 {
+        if is_killed_in_library(current) {
             self.task_mut(tid)?.unchecked = true;
         }
         self.abort_critical_section(current, RSEQ_NO_RESTART_ON_PREEMPT)?;
