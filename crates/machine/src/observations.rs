@@ -6,7 +6,6 @@
 
 #![allow(unsafe_code)] // reads the logs at their fixed addresses
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use model::Address;
@@ -70,7 +69,7 @@ pub struct Observations {
     pub stores: Vec<StoreRecord>,
     pub flow: ControlFlow,
     /// Change of the execution count at an address against the byte before.
-    executions: BTreeMap<Address, i64>,
+    executions: Vec<(Address, i64)>,
     /// Counts that may still be undone.
     recent: Vec<(Range<Address>, i64)>,
     /// What each counter stands for.
@@ -175,8 +174,8 @@ impl Observations {
     /// What was counted lately has happened.
     pub fn accept_executions(&mut self) {
         for (range, times) in self.recent.drain(..) {
-            *self.executions.entry(range.start).or_default() += times;
-            *self.executions.entry(range.end).or_default() -= times;
+            self.executions.push((range.start, times));
+            self.executions.push((range.end, -times));
         }
     }
 
@@ -207,14 +206,25 @@ impl Observations {
         self.counters.len()
     }
 
+    /// One change an address, in order, none of them zero.
+    fn compact_executions(&mut self) {
+        self.executions.sort_unstable_by_key(|(address, _)| *address);
+        self.executions.dedup_by(|next, kept| {
+            let same = next.0 == kept.0;
+            if same {
+                kept.1 += next.1;
+            }
+            same
+        });
+        self.executions.retain(|(_, change)| *change != 0);
+    }
+
     /// Runs of bytes with how often the instructions there were executed, in order of address.
     pub fn take_executions(&mut self) -> Vec<(Range<Address>, u64)> {
+        self.compact_executions();
         let mut runs = Vec::new();
         let (mut from, mut times) = (Address(0), 0_i64);
         for (address, change) in std::mem::take(&mut self.executions) {
-            if change == 0 {
-                continue;
-            }
             if times > 0 {
                 runs.push((from..address, times as u64));
             }
