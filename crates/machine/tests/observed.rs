@@ -378,7 +378,6 @@ fn observers_report_what_happened() {
     let directory = tempfile::tempdir().expect("temporary directory");
     pin_thread().expect("one CPU");
     let mut failures = Vec::new();
-    let mut passed_over: BTreeMap<&str, u32> = BTreeMap::new();
     for sample in samples(directory.path()).expect("sample programs") {
         let mut machine = Machine::new(Options::default()).expect("machine");
         let image = longest_stretch(&mut machine, &sample).expect("a stretch");
@@ -403,10 +402,6 @@ fn observers_report_what_happened() {
                     check(&reference, &observed, observers, &space)
                 };
                 if let Err(error) = run() {
-                    if let Some(reason) = known(observers, slice) {
-                        *passed_over.entry(reason).or_default() += 1;
-                        continue;
-                    }
                     println!("{} {observers:?} slice {slice:?}: {error:#}", sample.name);
                     failures.push(sample.name);
                 }
@@ -420,16 +415,7 @@ fn observers_report_what_happened() {
             reference.flow.targets.len()
         );
     }
-    println!("passed over for known bugs: {passed_over:?}");
     assert!(failures.is_empty(), "{failures:?}");
-}
-
-/// Open bugs of the machine; an entry goes when it is mended.
-fn known(observers: Observers, slice: Option<u64>) -> Option<&'static str> {
-    if slice.is_some() {
-        return Some("B24: instructions before a limit are executed singly and not observed");
-    }
-    observers.stores.then_some("B26: stores of emulated instructions are not in the log")
 }
 
 #[test]

@@ -259,7 +259,10 @@ fn what_is_not_a_finished_recording_is_refused_by_name() {
     assert!(matches!(open(directory.path()), Error::Incomplete { .. }));
     let version = directory.path().join("version");
     std::fs::create_dir(&version).unwrap();
-    assert!(open(directory.path()).to_string().ends_with("version: not a regular file"));
+    let error = open(directory.path());
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    assert!(error.to_string().ends_with("version"), "{error}");
+    assert_eq!(cause.as_deref(), Some("not a regular file"));
     std::fs::remove_dir(&version).unwrap();
     std::fs::write(&version, b"84\n").unwrap();
     assert!(matches!(open(directory.path()), Error::WrongVersion { found: 84, .. }));
