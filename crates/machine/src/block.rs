@@ -10,6 +10,9 @@ use crate::Trap;
 /// Instructions in a block at the most.
 pub const BLOCK_MAX: usize = 64;
 
+/// A block's counts are added before more than this many of its instructions have been executed.
+pub const COUNT_WITHIN: usize = 8;
+
 /// How code is translated; blocks of different modes never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mode {

@@ -13,7 +13,7 @@ use std::marker::PhantomData;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use model::{Address, gpr};
 
-use crate::block::{BLOCK_MAX, Block, ExitKind, Mode, Source, counter_amount};
+use crate::block::{BLOCK_MAX, Block, COUNT_WITHIN, ExitKind, Mode, Source, counter_amount};
 use crate::cache::CodeCache;
 use crate::code_map::CodeMapTable;
 use crate::directory::{Directory, Single};
@@ -30,10 +30,11 @@ use crate::{
 };
 use observed::{Observing, correct_executions};
 
-/// Fast code never comes nearer to a limit than this: more than a block's instructions.
-const SLACK: u64 = 64;
+/// Fast code never comes nearer to a limit than this: more than what a block executes before it
+/// looks at the budget.
+const SLACK: u64 = COUNT_WITHIN as u64 + 1;
 /// Instructions in a slice at the most: the counter's tick field and the guards allow no more.
-pub(crate) const SLICE: u64 = 200_000;
+pub(crate) const SLICE: u64 = 260_000;
 /// Block starts remembered for reports.
 const RECENT: usize = 64;
 
@@ -218,6 +219,8 @@ impl Machine {
         limits: Limits,
     ) -> Result<Exit, Error> {
         let mut first = true;
+        // Set when the budget does not let a single block through.
+        let mut stuck = false;
         loop {
             self.drop_stale(space);
             let left_of = |limit: Option<u64>, count: u64| limit.map(|l| l.saturating_sub(count));
@@ -237,13 +240,15 @@ impl Machine {
                 return self.trapped(space, cpu);
             }
             let left = instructions.unwrap_or(u64::MAX).min(ticks.unwrap_or(u64::MAX));
-            // A smaller budget might not let a single block through.
             let careful = self.observing.is_careful(cpu);
-            let step = if left <= 2 * SLACK || hooked && first || careful {
+            let step = if left <= SLACK || stuck || hooked && first || careful {
                 self.single(space, cpu)?
             } else {
+                let before = (cpu.instructions, cpu.rip);
                 let budget = (left - SLACK).min(self.observing.piece_max());
-                self.slice(space, cpu, budget.max(2 * SLACK))?
+                let step = self.slice(space, cpu, budget)?;
+                stuck = budget <= BLOCK_MAX as u64 && before == (cpu.instructions, cpu.rip);
+                step
             };
             first = false;
             if let Step::Exit(exit) = step {

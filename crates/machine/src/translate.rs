@@ -20,7 +20,7 @@ use iced_x86::{
 use model::Address;
 
 use crate::block::{
-    BLOCK_MAX, Block, ExitKind, Mode, Phase, PhaseMark, Place, Source, counter_amount,
+    BLOCK_MAX, Block, COUNT_WITHIN, ExitKind, Mode, Phase, PhaseMark, Place, Source, counter_amount,
 };
 use crate::emit::{COUNTER, Emitter, Mem, Reg, S, T};
 use crate::layout::PROBE;
@@ -281,7 +281,9 @@ impl Translator<'_> {
     /// The first instruction before any exit that writes all arithmetic flags, reads none, and
     /// can only fault before it does so.
     fn count_place(&mut self, decoded: &Decoded, total: usize) -> Option<usize> {
-        for (index, (instruction, class)) in decoded.instructions.iter().enumerate().take(total) {
+        for (index, (instruction, class)) in
+            decoded.instructions.iter().enumerate().take(total.min(COUNT_WITHIN))
+        {
             if *class == Class::Plain && classify::kills_flags(instruction) {
                 return Some(index);
             }

@@ -13,7 +13,8 @@ use std::ops::Range;
 use iced_x86::{Code, FlowControl, Instruction, Mnemonic};
 use model::{Address, gpr};
 
-use super::{Machine, SLACK, SLICE, Step, fetch};
+use super::{Machine, SLICE, Step, fetch};
+use crate::block::BLOCK_MAX;
 use crate::block::Block;
 use crate::faults::{self, Position, RolledBack};
 use crate::memory::Journal;
@@ -217,7 +218,7 @@ impl Machine {
             self.fixed.counters(counters).fill(0);
         }
         self.observing.piece_max = retired / FINER;
-        if self.observing.piece_max <= 2 * SLACK {
+        if self.observing.piece_max <= 2 * BLOCK_MAX as u64 {
             self.observing.careful_until = cpu.instructions + retired;
         }
         Ok(())
