@@ -2,6 +2,8 @@
 
 use model::Address;
 
+use crate::emulate::host::host;
+
 /// Bits of RFLAGS that a user program can see and change (SDM vol. 1, 3.4.3).
 pub const FLAGS_ARITHMETIC: u64 = 0x8d5;
 pub const FLAG_TRAP: u64 = 0x100;
@@ -114,10 +116,8 @@ impl VectorState {
         }
         image.0[416..576].fill(0);
         for component in 2..63 {
-            let Some(range) = crate::features::component(component) else { continue };
-            if range.end > XSAVE_BYTES {
-                continue;
-            }
+            let Some(place) = host().component(component) else { continue };
+            let range = place.offset..place.offset + place.size;
             if bits >> component & 1 == 0 {
                 image.0[range].fill(0);
             } else if image.0[range].iter().any(|byte| *byte != 0) {

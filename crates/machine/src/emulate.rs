@@ -6,7 +6,7 @@ mod bits;
 mod branch;
 mod components;
 mod gather;
-mod host;
+pub(crate) mod host;
 mod masked;
 mod refused;
 mod registers;

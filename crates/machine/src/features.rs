@@ -2,33 +2,12 @@
 
 use iced_x86::{CpuidFeature, Instruction};
 
+use crate::emulate::host::host;
+
 /// Components that XSAVE and XRSTOR carry here: x87, SSE, AVX, AVX-512. Not PKRU, which is the
 /// host's, and not AMX tiles, which need permission and room.
 pub fn xsave_mask() -> u64 {
-    xcr0() & 0xe7
-}
-
-/// The features that the operating system has enabled (XCR0, SDM vol. 1, 13.3).
-pub fn xcr0() -> u64 {
-    let leaf = std::arch::x86_64::__cpuid_count(0xd, 0);
-    u64::from(leaf.edx) << 32 | u64::from(leaf.eax)
-}
-
-/// Where an extended component (2 and up) lies in the standard format, when the processor has it.
-pub fn component(number: u32) -> Option<std::ops::Range<usize>> {
-    static RANGES: std::sync::OnceLock<Vec<std::ops::Range<usize>>> = std::sync::OnceLock::new();
-    let ranges = RANGES.get_or_init(|| {
-        (0..63)
-            .map(|n| {
-                if n < 2 || xsave_mask() >> n & 1 == 0 {
-                    return 0..0;
-                }
-                let leaf = std::arch::x86_64::__cpuid_count(0xd, n);
-                leaf.ebx as usize..(leaf.ebx + leaf.eax) as usize
-            })
-            .collect()
-    });
-    ranges.get(number as usize).filter(|range| !range.is_empty()).cloned()
+    host().xcr0 & 0xe7
 }
 
 /// Whether the processor has the features that an instruction needs; unknown ones count as had.
