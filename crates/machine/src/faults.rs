@@ -46,12 +46,15 @@ pub fn roll_back(state: &mut State, block: &Block) -> RolledBack {
     let offset = (state.fault.rip - block.hot.start) as u32;
     let (mut index, mut counted, mut position) = (0, false, None);
     let (mut spilled, mut stores) = (Vec::new(), 0);
+    // Whether rsi and rdi hold host addresses.
+    let mut displaced = (false, false);
     for mark in marks_until(block, offset) {
         match mark.phase {
             Phase::Instruction(n) => {
                 index = usize::from(n);
                 position = None;
                 spilled.clear();
+                displaced = (false, false);
                 stores = 0;
             }
             Phase::Restored => spilled.clear(),
@@ -63,15 +66,14 @@ pub fn roll_back(state: &mut State, block: &Block) -> RolledBack {
                 position = Some(Position::StackSet(index, host_register(state, register)));
             }
             Phase::Indirect => position = Some(Position::Indirect),
-            Phase::Strings { source, destination } => {
-                if source {
-                    state.general[gpr::RSI] = state.general[gpr::RSI].wrapping_sub(state.s);
-                }
-                if destination {
-                    state.general[gpr::RDI] = state.general[gpr::RDI].wrapping_sub(state.t);
-                }
-            }
+            Phase::Strings { source, destination } => displaced = (source, destination),
         }
+    }
+    if displaced.0 {
+        state.general[gpr::RSI] = state.general[gpr::RSI].wrapping_sub(state.s);
+    }
+    if displaced.1 {
+        state.general[gpr::RDI] = state.general[gpr::RDI].wrapping_sub(state.t);
     }
     for (register, slot) in spilled {
         state.general[usize::from(register)] = state.spill[usize::from(slot)];
