@@ -7,31 +7,45 @@ use anyhow::{Context, Result, bail};
 
 use crate::{tidy, workspace};
 
+enum Outcome {
+    Passed,
+    /// Because of what is not there.
+    Skipped(&'static str),
+}
+
+type Step = (&'static str, fn() -> Result<Outcome>);
+
+const STEPS: [Step; 7] = [
+    ("format", || cargo(&["fmt", "--all", "--check"])),
+    ("tidy", || tidy::run().map(|()| Outcome::Passed)),
+    ("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+    ("tests", tests),
+    ("commands of the README", readme),
+    ("documentation", documentation),
+    ("cargo-deny", deny),
+];
+
 /// Runs every step, even after a failure, and fails at the end if one did.
 pub fn run() -> Result<()> {
     let mut failed = Vec::new();
-    let mut step = |name: &'static str, action: &mut dyn FnMut() -> Result<()>| {
+    let mut told = Vec::new();
+    for (name, action) in STEPS {
         eprintln!("== {name}");
         let start = Instant::now();
         let result = action();
         let seconds = start.elapsed().as_secs_f64();
-        match result {
-            Ok(()) => eprintln!("== {name}: passed in {seconds:.0} s"),
+        let line = match result {
+            Ok(Outcome::Passed) => format!("passed in {seconds:.0} s"),
+            Ok(Outcome::Skipped(why)) => format!("skipped ({why})"),
             Err(error) => {
-                eprintln!("== {name}: FAILED in {seconds:.0} s: {error:#}");
                 failed.push(name);
+                format!("FAILED in {seconds:.0} s: {error:#}")
             }
-        }
-    };
-    step("format", &mut || cargo(&["fmt", "--all", "--check"]));
-    step("tidy", &mut tidy::run);
-    step("lints", &mut || {
-        cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
-    });
-    step("tests", &mut tests);
-    step("commands of the README", &mut readme);
-    step("documentation", &mut documentation);
-    step("licences and advisories", &mut deny);
+        };
+        eprintln!("== {name}: {line}");
+        told.push(format!("{name}: {line}"));
+    }
+    eprintln!("\n{}", told.join("\n"));
     if failed.is_empty() {
         return Ok(());
     }
@@ -40,7 +54,7 @@ pub fn run() -> Result<()> {
 
 /// One process a test where possible: there is one machine a process, and tests that need it
 /// wait for each other within one.
-fn tests() -> Result<()> {
+fn tests() -> Result<Outcome> {
     if has("nextest") {
         cargo(&["nextest", "run", "--workspace", "--no-fail-fast"])?;
         return cargo(&["test", "--workspace", "--doc"]);
@@ -49,7 +63,7 @@ fn tests() -> Result<()> {
 }
 
 /// Every command that the README gives, but the ones that end up here again.
-fn readme() -> Result<()> {
+fn readme() -> Result<Outcome> {
     let path = workspace::root().join("README.md");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     for command in commands(&text) {
@@ -57,7 +71,7 @@ fn readme() -> Result<()> {
         let mut shell = Command::new("bash");
         status(shell.arg("-c").arg(command).current_dir(workspace::root()))?;
     }
-    Ok(())
+    Ok(Outcome::Passed)
 }
 
 /// The lines of blocks marked `sh`, without those that run all checks.
@@ -74,17 +88,17 @@ fn commands(markdown: &str) -> Vec<&str> {
     commands
 }
 
-fn documentation() -> Result<()> {
+fn documentation() -> Result<Outcome> {
     let mut command = workspace::cargo();
     command.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
     command.env("RUSTDOCFLAGS", "-D warnings");
     status(&mut command)
 }
 
-fn deny() -> Result<()> {
+/// What `tidy` does not check of `deny.toml`. Advisories are left out: they would be fetched.
+fn deny() -> Result<Outcome> {
     if !has("deny") {
-        eprintln!("cargo-deny is not installed: only continuous integration with it checks this");
-        return Ok(());
+        return Ok(Outcome::Skipped("cargo-deny is not installed"));
     }
     cargo(&["deny", "check", "bans", "licenses", "sources"])
 }
@@ -95,16 +109,16 @@ fn has(subcommand: &str) -> bool {
     version.is_ok_and(|output| output.status.success())
 }
 
-fn cargo(arguments: &[&str]) -> Result<()> {
+fn cargo(arguments: &[&str]) -> Result<Outcome> {
     status(workspace::cargo().args(arguments))
 }
 
-fn status(command: &mut Command) -> Result<()> {
+fn status(command: &mut Command) -> Result<Outcome> {
     let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
     if !status.success() {
         bail!("{command:?}: {status}");
     }
-    Ok(())
+    Ok(Outcome::Passed)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! is checked as well.
 
 mod arrows;
+mod licences;
 mod source;
 
 use std::fmt;
@@ -66,6 +67,9 @@ fn findings() -> Result<Vec<Finding>> {
     let files = workspace::files()?;
     let generated = generated_patterns(&files)?;
     let mut findings = arrows::check(&workspace::metadata()?)?;
+    let policy = std::fs::read_to_string(workspace::root().join("deny.toml"))
+        .context("cannot read deny.toml")?;
+    findings.extend(licences::check(&workspace::metadata_with_dependencies()?, &policy)?);
     findings.extend(recording_sizes(&files)?);
     for file in &files {
         let is_generated = generated.iter().any(|pattern| matches_pattern(file, pattern));

@@ -25,6 +25,14 @@ pub fn metadata() -> Result<Value> {
     serde_json::from_str(&text).context("cargo metadata is not JSON")
 }
 
+/// `cargo metadata` with every dependency that a build for our one target uses.
+pub fn metadata_with_dependencies() -> Result<Value> {
+    let platform = "--filter-platform=x86_64-unknown-linux-gnu";
+    let arguments = ["metadata", "--format-version=1", "--locked", platform];
+    let text = output(cargo().args(arguments))?;
+    serde_json::from_str(&text).context("cargo metadata is not JSON")
+}
+
 /// Where cargo puts what it builds.
 pub fn target_directory() -> Result<PathBuf> {
     let metadata = metadata()?;
