@@ -1,4 +1,4 @@
-//! The project's chores, instead of scripts: `cargo xtask check`, `tidy`, `bench machine`.
+//! The project's chores, instead of scripts: `cargo xtask check`, `tidy`, `bench`.
 
 mod bench;
 mod check;
@@ -30,14 +30,17 @@ enum Chore {
 #[derive(Debug, Subcommand)]
 enum Bench {
     /// The machine against native execution, Valgrind and QEMU.
-    Machine(bench::Options),
+    Machine(bench::machine::Options),
+    /// Replays of recorded programs against native execution and against the machine.
+    Replay(bench::replay::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().chore {
         Chore::Check => check::run(),
         Chore::Tidy => tidy::run(),
-        Chore::Bench(Bench::Machine(options)) => bench::run(&options),
+        Chore::Bench(Bench::Machine(options)) => bench::machine::run(&options),
+        Chore::Bench(Bench::Replay(options)) => bench::replay::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -17,11 +17,25 @@ use super::workloads::Workload;
 pub struct Tool {
     pub name: String,
     pub prefix: Vec<String>,
+    pub kind: ToolKind,
     /// How to install it.
     pub install: &'static str,
 }
 
+/// What a tool prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToolKind {
+    /// What the program prints, which has to be the same always.
+    Runs,
+    /// The JSON of `pernosco replay --check`.
+    Replays,
+}
+
 impl Tool {
+    pub fn native() -> Tool {
+        Tool { name: "native".into(), prefix: Vec::new(), kind: ToolKind::Runs, install: "" }
+    }
+
     pub fn present(&self) -> bool {
         self.prefix.first().is_none_or(|program| find_program(program).is_some())
     }
@@ -45,8 +59,8 @@ pub struct Figures {
     pub cpu_seconds: f64,
     /// Counted by the machine; no other tool tells.
     pub instructions: Option<u64>,
-    /// Length and hash of what was printed.
-    pub output: (u64, u64),
+    /// Length and hash of what the program printed; a replay prints nothing.
+    pub output: Option<(u64, u64)>,
 }
 
 /// Runs `workload` under `tool` on one core.
@@ -54,17 +68,11 @@ pub fn run(workload: &Workload, tool: &Tool, core: usize, limit: Duration) -> Re
     let directory = workload.directory.as_path();
     let (printed, errors) = (directory.join("stdout"), directory.join("stderr"));
     let create = |path: &Path| File::create(path).with_context(|| format!("{}", path.display()));
-    let input = match &workload.input {
-        Some(path) => Stdio::from(File::open(path).with_context(|| format!("{}", path.display()))?),
-        None => Stdio::null(),
-    };
     let mut command = Command::new("taskset");
     command.arg("-c").arg(core.to_string());
     command.args(&tool.prefix).arg(&workload.program).args(&workload.arguments);
-    command.current_dir(directory).env_clear();
-    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-    command.envs([("LC_ALL", "C"), ("PYTHONHASHSEED", "0"), ("TMPDIR", ".")]);
-    command.stdin(input).stdout(create(&printed)?).stderr(create(&errors)?);
+    workload.set_up(&mut command)?;
+    command.stdout(create(&printed)?).stderr(create(&errors)?);
     let child = command.spawn().context("cannot run taskset (package util-linux)")?;
     let ended = wait(child.id().cast_signed(), limit)?;
     let told = std::fs::read(&errors).unwrap_or_default();
@@ -76,12 +84,25 @@ pub fn run(workload: &Workload, tool: &Tool, core: usize, limit: Duration) -> Re
         let why = told.lines().next_back().unwrap_or("no message");
         return Ok(Run { result: Err(format!("{status}: {why}")) });
     }
-    let instructions = told.lines().find_map(|line| {
+    let (instructions, output) = match tool.kind {
+        ToolKind::Runs => (live_instructions(&told), Some(length_and_hash(&printed)?)),
+        ToolKind::Replays => (Some(replayed_instructions(&printed)?), None),
+    };
+    Ok(Run { result: Ok(Figures { cpu_seconds, instructions, output }) })
+}
+
+fn live_instructions(told: &str) -> Option<u64> {
+    told.lines().find_map(|line| {
         let (number, _) = line.strip_prefix("live-run: ")?.split_once(" instructions")?;
         number.parse().ok()
-    });
-    let output = length_and_hash(&printed)?;
-    Ok(Run { result: Ok(Figures { cpu_seconds, instructions, output }) })
+    })
+}
+
+fn replayed_instructions(printed: &Path) -> Result<u64> {
+    let text = std::fs::read(printed).with_context(|| format!("{}", printed.display()))?;
+    let told: serde_json::Value =
+        serde_json::from_slice(&text).context("pernosco prints no JSON")?;
+    told["instructions"].as_u64().context("pernosco does not tell the instructions")
 }
 
 /// Waits for a child of ours and tells its status and CPU time; kills it after `limit`.
@@ -112,7 +133,7 @@ fn wait(child: i32, limit: Duration) -> Result<Option<(ExitStatus, f64)>> {
     }
 }
 
-fn length_and_hash(path: &Path) -> Result<(u64, u64)> {
+pub fn length_and_hash(path: &Path) -> Result<(u64, u64)> {
     let mut file = File::open(path).with_context(|| format!("{}", path.display()))?;
     let mut hasher = std::hash::DefaultHasher::new();
     let mut buffer = vec![0; 1 << 16];

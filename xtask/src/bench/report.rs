@@ -9,6 +9,8 @@ use super::measure::Figures;
 /// The slowdown to native that the machine may have without observers.
 const PLAIN_MAX: [(&str, f64); 5] =
     [("gzip", 2.0), ("sort", 2.0), ("sqlite3", 2.7), ("python", 2.7), ("cc1", 4.0)];
+/// What a replay may cost, times the same program in the machine without observers.
+const REPLAY_MAX: f64 = 1.1;
 /// What words written and execution counts together may cost, times plain.
 const INDEXING_MAX: f64 = 1.6;
 
@@ -25,8 +27,18 @@ pub struct Row {
     pub cell: Cell,
 }
 
+/// Which floors there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Benchmark {
+    #[default]
+    Machine,
+    /// With so little work that translation weighs more than the floors of the machine allow.
+    Replay,
+}
+
 #[derive(Debug, Default)]
 pub struct Report {
+    pub benchmark: Benchmark,
     pub rows: Vec<Row>,
     /// What is not installed.
     pub missing: Vec<String>,
@@ -62,8 +74,9 @@ impl Report {
     }
 
     fn instructions_per_second(&self, workload: &str, tool: &str) -> Option<f64> {
-        let instructions = self.figures(workload, "plain")?.instructions?;
-        Some(instructions as f64 / self.figures(workload, tool)?.cpu_seconds)
+        let figures = self.figures(workload, tool)?;
+        let plain = || self.figures(workload, "plain")?.instructions;
+        Some(figures.instructions.or_else(plain)? as f64 / figures.cpu_seconds)
     }
 
     fn workloads(&self) -> Vec<&'static str> {
@@ -74,6 +87,22 @@ impl Report {
 
     /// Floors that are missed.
     fn warnings(&self) -> Vec<String> {
+        match self.benchmark {
+            Benchmark::Machine => self.machine_warnings(),
+            Benchmark::Replay => self.replay_warnings(),
+        }
+    }
+
+    fn replay_warnings(&self) -> Vec<String> {
+        let slow = |workload| {
+            let ratio = self.ratio(workload, "replay", "plain")?;
+            let text = format!("{workload}: replay is {ratio:.2} plain, above {REPLAY_MAX}");
+            (ratio > REPLAY_MAX).then_some(text)
+        };
+        self.workloads().into_iter().filter_map(slow).collect()
+    }
+
+    fn machine_warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         for workload in self.workloads() {
             let Some(plain) = self.ratio(workload, "plain", "native") else { continue };
@@ -161,7 +190,7 @@ mod tests {
     use super::*;
 
     fn row(workload: &'static str, tool: &str, cpu_seconds: f64) -> Row {
-        let figures = Figures { cpu_seconds, instructions: Some(1_000_000), output: (0, 0) };
+        let figures = Figures { cpu_seconds, instructions: Some(1_000_000), output: None };
         Row { workload, tool: tool.to_owned(), cell: Cell::Measured(figures) }
     }
 
@@ -177,7 +206,7 @@ mod tests {
             row("cc1", "written+executions", 6.5),
             row("cc1", "valgrind", 9.0),
         ];
-        let report = Report { rows, missing: Vec::new() };
+        let report = Report { rows, ..Report::default() };
         assert_eq!(
             report.warnings(),
             [
@@ -186,6 +215,15 @@ mod tests {
                 "cc1: written+executions is 1.67 plain, above 1.6",
             ]
         );
+    }
+
+    #[test]
+    fn warns_of_slow_replays() {
+        let mut rows = vec![row("gzip", "native", 1.0), row("gzip", "plain", 9.0)];
+        rows.extend([row("gzip", "replay", 9.8), row("sort", "replay", 1.0)]);
+        rows.extend([row("cc1", "plain", 1.0), row("cc1", "replay", 1.2)]);
+        let report = Report { rows, benchmark: Benchmark::Replay, ..Report::default() };
+        assert_eq!(report.warnings(), ["cc1: replay is 1.20 plain, above 1.1"]);
     }
 
     #[test]

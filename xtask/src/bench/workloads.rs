@@ -1,27 +1,32 @@
 //! The programs of the benchmark and their inputs, the same bytes on every machine.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
 use super::measure::find_program;
 use crate::workspace;
 
-/// How much work; a full one takes one to two seconds natively.
+/// How much work, as one so-manieth of the full one, which takes one to two seconds natively.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Size {
-    Full,
-    Quarter,
+pub struct Size {
+    share: usize,
 }
 
 impl Size {
+    pub const FULL: Size = Size { share: 1 };
+    pub const QUARTER: Size = Size { share: 4 };
+
+    /// The full work divided by a number that is not 0.
+    pub fn share(share: usize) -> Size {
+        Size { share: share.max(1) }
+    }
+
     fn of(self, full: usize) -> usize {
-        match self {
-            Size::Full => full,
-            Size::Quarter => full / 4,
-        }
+        (full / self.share).max(1)
     }
 }
 
@@ -34,6 +39,23 @@ pub struct Workload {
     pub arguments: Vec<String>,
     /// The file on its standard input.
     pub input: Option<PathBuf>,
+}
+
+impl Workload {
+    /// Gives a command the workload's directory, input and environment.
+    pub fn set_up(&self, command: &mut Command) -> Result<()> {
+        let input = match &self.input {
+            Some(path) => {
+                let file = File::open(path).with_context(|| format!("{}", path.display()))?;
+                Stdio::from(file)
+            }
+            None => Stdio::null(),
+        };
+        command.current_dir(&self.directory).env_clear().stdin(input);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.envs([("LC_ALL", "C"), ("PYTHONHASHSEED", "0"), ("TMPDIR", ".")]);
+        Ok(())
+    }
 }
 
 /// Makes the inputs; also tells which programs are missing and how to install them.
