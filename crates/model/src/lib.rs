@@ -7,9 +7,11 @@ use std::ops::{Add, Range, Sub};
 
 use serde::{Deserialize, Serialize};
 
+mod moment;
 mod recording;
 mod registers;
 
+pub use moment::*;
 pub use recording::*;
 pub use registers::*;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use machine::{Backing, Snapshot};
-use model::{Address, Event, Tid};
+use model::{Address, Event, Moment, Tid};
 use rr_trace::Position;
 
 use crate::address_space::{AddressSpace, Marks};
@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::shared_files::SharedFiles;
 use crate::source::Current;
 use crate::task::{FilesId, SpaceId, Task, ThreadGroup};
-use crate::{Error, Moment, TickRule};
+use crate::{Error, TickRule};
 
 /// Made by [`Session::checkpoint`]. Pages are shared with other checkpoints as far as they are
 /// the same.

@@ -4,9 +4,8 @@ use std::fmt;
 
 use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter};
 use machine::Space;
-use model::{Address, Event, Ticks, Tid};
+use model::{Address, Event, Moment, Ticks, Tid};
 
-use crate::Moment;
 use crate::registers::RegisterPair;
 
 /// Longest x86 instruction.

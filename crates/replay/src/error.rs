@@ -1,8 +1,7 @@
 //! Why a replay cannot go on.
 
-use model::{Event, Tid};
+use model::{Event, Moment, Tid};
 
-use crate::Moment;
 use crate::divergence::Divergence;
 
 #[derive(thiserror::Error, Debug)]

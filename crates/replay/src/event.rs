@@ -9,10 +9,9 @@ mod signal;
 mod syscall;
 mod syscall_exit;
 
-use model::{Address, Registers, Tid};
+use model::{Address, Moment, Registers, Tid};
 use rr_trace::{Arch, EventKind, SyscallState};
 
-use crate::Moment;
 use crate::numbers::syscall::{EXECVE, EXECVEAT, RESTART_SYSCALL};
 use crate::problem::{Problem, Result};
 use crate::registers::{self, compare, matches};

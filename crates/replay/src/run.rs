@@ -1,9 +1,8 @@
 //! Running a task to where its next event says that it must be (rr-replay 4 and 8).
 
 use machine::{Backing, Exit, Limits, Protection};
-use model::{Address, Registers, Ticks, Tid, gpr};
+use model::{Address, Moment, Registers, Ticks, Tid, gpr};
 
-use crate::Moment;
 use crate::preload::{BreakpointAt, buffer, read_u32};
 use crate::problem::{Problem, Result};
 use crate::processor::VectorRegisters;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use machine::{Cpu, Machine};
-use model::{Address, Event, Registers, Ticks, Tid};
+use model::{Address, Event, Moment, Registers, Ticks, Tid};
 use rr_trace::{Header, Trace};
 
 use crate::address_space::AddressSpace;
@@ -17,7 +17,7 @@ use crate::registers::all_pairs;
 use crate::shared_files::SharedFiles;
 use crate::source::{Current, Source};
 use crate::task::{FilesId, SpaceId, Task, ThreadGroup};
-use crate::{Error, Moment, TickRule, rr_page};
+use crate::{Error, TickRule, rr_page};
 
 /// How to replay.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,8 @@
 
 mod support;
 
-use replay::{Checkpoint, Moment, Progress, Session};
+use model::Moment;
+use replay::{Checkpoint, Progress, Session};
 
 /// What the rest of the recording must be like.
 #[derive(Debug, PartialEq)]

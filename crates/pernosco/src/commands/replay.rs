@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressStyle};
-use model::{Event, Tid};
+use model::{Event, Moment, Tid};
 use replay::{Error, Options, Progress, Session};
 use rr_trace::Trace;
 use serde_json::json;
@@ -156,7 +156,7 @@ fn show_registers(directory: &Path, place: Place, count: u64, json: bool) -> any
 
 /// Up to the instruction that begins at `moment`, with all events before it; false at the end of
 /// the recording.
-fn advance(session: &mut Session, moment: replay::Moment) -> anyhow::Result<bool> {
+fn advance(session: &mut Session, moment: Moment) -> anyhow::Result<bool> {
     loop {
         let before = session.moment();
         match session.advance(Some(moment))? {

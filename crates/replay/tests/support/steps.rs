@@ -6,8 +6,8 @@
 //! two instructions. Of a `rep` string the oracle may have a line for each iteration: those are
 //! passed over.
 
-use model::{Address, Event, Tid, gpr};
-use replay::{LISTED_NAMES, Moment, Progress, Session, listed_values};
+use model::{Address, Event, Moment, Tid, gpr};
+use replay::{LISTED_NAMES, Progress, Session, listed_values};
 
 /// TF and RF are the recorder's.
 const FLAGS_SEEN: u128 = !0x1_0100;

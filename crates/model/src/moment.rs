@@ -1,10 +1,14 @@
-//! Time of a replay: instructions retired since its beginning.
+//! Time of a recorded run: instructions retired since its beginning.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
+use serde::{Deserialize, Serialize};
+
 /// Instructions retired since the beginning of the recording, over all tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 pub struct Moment(pub u64);
 
 impl Add<u64> for Moment {
