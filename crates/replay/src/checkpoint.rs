@@ -137,6 +137,7 @@ impl Session {
         self.last_event = checkpoint.last_event;
         self.ended = checkpoint.ended;
         self.warnings.clear();
+        self.forget_observed()?;
         self.hooks = checkpoint.hooks.clone();
         self.set_hooks(None);
         Ok(())

@@ -89,18 +89,23 @@ impl Session {
             return self.map_shared(tid, map, place);
         }
         let backing = self.private_backing(map, place.range.end - place.range.start)?;
-        self.map_at(tid, place, backing)?;
+        self.map_at(tid, place, backing, &map.name)?;
         if matches!(map.source, MapSource::Trace) && map.inode != 0 {
             self.space_of_mut(tid)?.marks.unknown_origin.insert(place.range.clone());
         }
         Ok(())
     }
 
-    pub(crate) fn map_at(&mut self, tid: Tid, place: &Place, backing: Backing) -> Result<()> {
-        let space = self.space_of_mut(tid)?;
-        space.map(place.range.clone(), place.protection(), backing)?;
+    pub(crate) fn map_at(
+        &mut self,
+        tid: Tid,
+        place: &Place,
+        backing: Backing,
+        name: &[u8],
+    ) -> Result<()> {
+        self.remap(tid, place.range.clone(), place.protection(), backing, name)?;
         if place.flags & MAP_GROWSDOWN != 0 {
-            space.marks.grows_down.insert(place.range.clone());
+            self.space_of_mut(tid)?.marks.grows_down.insert(place.range.clone());
         }
         Ok(())
     }
@@ -134,15 +139,17 @@ impl Session {
         let end = part.offset.checked_add(length);
         let end = end.ok_or_else(|| Problem::malformed("a shared mapping behind any file"))?;
         let name = String::from_utf8_lossy(&map.name);
+        let number = self.new_id();
         let file = if anonymous {
-            self.shared.replace(part.identity, &name, end)?
+            self.shared.replace(part.identity, &name, number, end)?
         } else {
-            self.shared.get(part.identity, &name, end)?
+            self.shared.get(part.identity, &name, number, end)?
         };
         let object = file.object.clone();
         let from_file = matches!(map.source, MapSource::File { .. });
         let load = from_file && file.needs_loading(part.offset, length);
-        self.map_at(tid, place, Backing::Shared { object, offset: part.offset })?;
+        let backing = Backing::Shared { object, offset: part.offset };
+        self.map_at(tid, place, backing, &map.name)?;
         if load {
             self.load_shared(tid, map, place.range.start, &part)?;
         }

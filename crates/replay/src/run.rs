@@ -250,6 +250,7 @@ impl Session {
             &mut machine::Cpu,
         ) -> std::result::Result<Exit, machine::Error>,
     ) -> Result<Exit> {
+        self.begin_observing(self.task(tid)?.space);
         let task = self.tasks.get_mut(&tid).ok_or_else(|| Problem::malformed("no such task"))?;
         let space = self.spaces.get_mut(&task.space);
         let space = space.ok_or_else(|| Problem::malformed("no such address space"))?;
@@ -259,7 +260,9 @@ impl Session {
         if retired > 0 || exit == Exit::InstructionLimit {
             task.orig_rax = NO_SYSCALL;
         }
+        let began = self.moment;
         self.moment += retired;
+        self.collect_calls(tid, began, before);
         Ok(exit)
     }
 

@@ -10,6 +10,7 @@ use crate::address_space::AddressSpace;
 use crate::descriptors::Descriptors;
 use crate::divergence::{Divergence, disassemble_blocks};
 use crate::maps::BackingFiles;
+use crate::observe::Observing;
 use crate::preload::Sizes;
 use crate::problem::{Problem, Result};
 use crate::processor::{Processor, VectorRegisters};
@@ -77,6 +78,7 @@ pub struct Session {
     pub(crate) warnings: Vec<crate::RegisterPair>,
     pub(crate) tasks_created: u32,
     pub(crate) next_id: u32,
+    pub(crate) observing: Observing,
     pub(crate) current: Option<Current>,
     pub(crate) last_event: Event,
     /// At the end of the recording, or behind an error.
@@ -142,6 +144,7 @@ impl Session {
             warnings: Vec::new(),
             tasks_created: 1,
             next_id: 0,
+            observing: Observing::default(),
             current: None,
             last_event: Event(0),
             ended: false,

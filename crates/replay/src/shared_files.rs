@@ -21,18 +21,19 @@ pub struct SharedFile {
 }
 
 impl SharedFiles {
-    /// The object of `identity`, at least `length` bytes long.
+    /// The object of `identity`, at least `length` bytes long; a new one is given `number`.
     pub fn get(
         &mut self,
         identity: FileIdentity,
         name: &str,
+        number: u32,
         length: u64,
     ) -> Result<&mut SharedFile, machine::Error> {
         use std::collections::btree_map::Entry;
         let file = match self.0.entry(identity) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let object = SharedObject::new(name)?;
+                let object = SharedObject::new(name, number)?;
                 entry.insert(SharedFile { object, loaded: Ranges::default() })
             }
         };
@@ -45,10 +46,11 @@ impl SharedFiles {
         &mut self,
         identity: FileIdentity,
         name: &str,
+        number: u32,
         length: u64,
     ) -> Result<&mut SharedFile, machine::Error> {
         self.0.remove(&identity);
-        self.get(identity, name, length)
+        self.get(identity, name, number, length)
     }
 
     /// Forgets the files whose object does not fulfil the condition.

@@ -74,13 +74,11 @@ impl Session {
 
     /// Unmaps what rr had mapped for a task: at its exit call, at the latest at its EXIT event.
     pub(crate) fn drop_recorder_memory(&mut self, tid: Tid) -> Result<()> {
+        // While they are known as the recorder's.
+        self.collect_marks(self.task(tid)?.space)?;
         let task = self.task_mut(tid)?;
         let areas = [task.scratch.take(), task.syscall_buffer.take()];
-        let space = self.space_of_mut(tid)?;
-        for area in areas.into_iter().flatten() {
-            space.unmap(area)?;
-        }
-        Ok(())
+        areas.into_iter().flatten().try_for_each(|area| self.unmap(tid, area))
     }
 
     /// The task disappears, and what it was the last user of.
@@ -89,19 +87,22 @@ impl Session {
         let Some(task) = self.tasks.remove(&tid) else { return Ok(()) };
         self.former_spaces.insert(tid, task.space);
         self.former_ticks += task.cpu.ticks;
-        self.drop_unused_space(task.space);
+        self.drop_unused_space(task.space)?;
         if !self.tasks.values().any(|other| other.files == task.files) {
             self.files.remove(&task.files);
         }
         Ok(())
     }
 
-    pub(crate) fn drop_unused_space(&mut self, id: SpaceId) {
-        if !self.tasks.values().any(|task| task.space == id)
-            && let Some(space) = self.spaces.remove(&id)
-        {
+    pub(crate) fn drop_unused_space(&mut self, id: SpaceId) -> Result<()> {
+        if self.tasks.values().any(|task| task.space == id) {
+            return Ok(());
+        }
+        self.collect_marks(id)?;
+        if let Some(space) = self.spaces.remove(&id) {
             self.machine.forget_space(&space.space);
         }
+        Ok(())
     }
 
     /// How many live tasks a thread group has.

@@ -171,10 +171,9 @@ impl Session {
             }
             syscall::MPROTECT if range.is_empty() => {}
             syscall::MPROTECT if succeeded || result == -ENOMEM => {
-                let space = self.space_of_mut(tid)?;
-                let end = range.end.min(space.mapped_until(range.start));
+                let end = range.end.min(self.space_of(tid)?.mapped_until(range.start));
                 if range.start < end {
-                    space.space.protect(range.start..end, protection(arguments[2] as i32))?;
+                    self.protect(tid, range.start..end, protection(arguments[2] as i32))?;
                 }
             }
             syscall::MPROTECT => {}

@@ -109,6 +109,8 @@ struct Before {
     stores: Vec<StoreRecord>,
     /// Bytes that it loads, should it run natively.
     loads: Vec<Range<Address>>,
+    /// Words that it marks as written, should it run natively.
+    marks: Vec<Range<Address>>,
 }
 
 impl Machine {
@@ -270,12 +272,18 @@ impl Machine {
     }
 
     fn before(&mut self, space: &Space, cpu: &mut Cpu, instruction: Instruction) -> Before {
-        let mut before =
-            Before { instruction, cpu: Box::default(), stores: Vec::new(), loads: Vec::new() };
+        let mut before = Before {
+            instruction,
+            cpu: Box::default(),
+            stores: Vec::new(),
+            loads: Vec::new(),
+            marks: Vec::new(),
+        };
         if self.observes_memory() {
             for access in faults::accesses(&mut self.tools.info, &instruction, cpu) {
                 let range = Address(access.address).range(access.size);
                 if access.write {
+                    before.marks.push(marked_words(access.address, access.size));
                     before.stores.extend(space.old_bytes(&range));
                 }
                 let watched = self.observing.hit(&range, false).is_some();
@@ -328,9 +336,7 @@ impl Machine {
             return;
         };
         if self.observers.written_words && !self.observing.emulated {
-            for record in &stores {
-                space.mark_written(record.address.range(record.size.into()));
-            }
+            before.marks.iter().for_each(|words| space.mark_written(words.clone()));
         }
         if self.observers.read_lines {
             for range in loads {
@@ -387,6 +393,12 @@ pub fn correct_executions(observations: &mut Observations, block: &Block, found:
     for range in Block::bytes_of(part) {
         observations.count_executions(&range, times);
     }
+}
+
+/// The words that fast code marks for a store: the marks must not depend on where it ends.
+fn marked_words(address: u64, size: u64) -> Range<Address> {
+    let words = if size <= 1 { 1 } else { size.div_ceil(8) + 1 };
+    Address(address & !7).range(words * 8)
 }
 
 /// Whether a conditional branch was taken.

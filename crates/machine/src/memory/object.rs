@@ -23,6 +23,7 @@ pub struct SharedObject {
 #[derive(Debug)]
 struct Inner {
     name: String,
+    number: u32,
     file: File,
     length: AtomicU64,
     state: Mutex<State>,
@@ -49,7 +50,8 @@ pub fn changes() -> u64 {
 }
 
 impl SharedObject {
-    pub fn new(name: &str) -> Result<SharedObject, Error> {
+    /// `name` is for messages, `number` for the owner.
+    pub fn new(name: &str, number: u32) -> Result<SharedObject, Error> {
         let label = std::ffi::CString::new(name.replace('\0', " ")).expect("no zero byte inside");
         // SAFETY: the name is a C string that outlives the call.
         let descriptor = unsafe { libc::memfd_create(label.as_ptr(), libc::MFD_CLOEXEC) };
@@ -60,7 +62,9 @@ impl SharedObject {
         // SAFETY: the descriptor is new and has no other owner.
         let file = unsafe { File::from_raw_fd(descriptor) };
         let (length, state) = (AtomicU64::new(0), Mutex::default());
-        Ok(SharedObject { inner: Arc::new(Inner { name: name.into(), file, length, state }) })
+        Ok(SharedObject {
+            inner: Arc::new(Inner { name: name.into(), number, file, length, state }),
+        })
     }
 
     /// Makes the object at least `length` bytes long; new bytes are zero.
@@ -78,6 +82,11 @@ impl SharedObject {
 
     pub fn length(&self) -> u64 {
         self.inner.length.load(Ordering::Acquire)
+    }
+
+    /// As given to [`SharedObject::new`].
+    pub fn number(&self) -> u32 {
+        self.inner.number
     }
 
     pub(super) fn file(&self) -> &File {

@@ -168,7 +168,7 @@ fn forced_writes_leave_the_file_alone() {
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(&[9; 8192], 0).unwrap();
     let file = Arc::new(file);
-    let object = SharedObject::new("object").unwrap();
+    let object = SharedObject::new("object", 0).unwrap();
     object.grow(PAGE).unwrap();
     let mut space = Space::new();
     for (index, protection) in [NONE, R, RX, RW].into_iter().enumerate() {
@@ -216,7 +216,7 @@ fn access_names_the_first_offender() {
 
 #[test]
 fn shared_pages_behind_the_end_are_not_there() {
-    let object = SharedObject::new("object").unwrap();
+    let object = SharedObject::new("object", 0).unwrap();
     object.grow(100).unwrap();
     let mut space = Space::new();
     space.map(pages(16, 2), RW, Backing::Shared { object: object.clone(), offset: 0 }).unwrap();
@@ -230,7 +230,7 @@ fn shared_pages_behind_the_end_are_not_there() {
 fn a_write_through_any_alias_makes_code_stale() {
     let _guard = one_at_a_time();
     let mut tables = Tables::reserve().unwrap();
-    let object = SharedObject::new("jit").unwrap();
+    let object = SharedObject::new("jit", 0).unwrap();
     object.grow(4 * PAGE).unwrap();
     let shared = |offset| Backing::Shared { object: object.clone(), offset };
     let (mut one, mut two) = (Space::new(), Space::new());
@@ -470,7 +470,7 @@ fn lack_of_address_space_is_an_error_with_advice() {
 
 #[test]
 fn snapshots_hold_shared_objects() {
-    let object = SharedObject::new("object").unwrap();
+    let object = SharedObject::new("object", 0).unwrap();
     object.grow(3 * PAGE + 100).unwrap();
     let (mut one, mut two) = (Space::new(), Space::new());
     for space in [&mut one, &mut two] {

@@ -49,8 +49,7 @@ impl Session {
 
     pub(super) fn munmap(&mut self, tid: Tid, arguments: [u64; 6]) -> Result<()> {
         let range = page_range(arguments[0], arguments[1])?;
-        self.space_of_mut(tid)?.unmap(range)?;
-        Ok(())
+        self.unmap(tid, range)
     }
 
     pub(super) fn mprotect(&mut self, tid: Tid, arguments: [u64; 6], result: i64) -> Result<()> {
@@ -67,7 +66,7 @@ impl Session {
         }
         range.end = range.end.min(space.mapped_until(range.start));
         if range.start < range.end {
-            space.space.protect(range, protection(prot))?;
+            self.protect(tid, range, protection(prot))?;
         }
         Ok(())
     }
@@ -79,10 +78,9 @@ impl Session {
             return Ok(());
         }
         if map.flags != 0 {
-            return self.map_at(tid, &Place::of_record(&map), Backing::Zero);
+            return self.map_at(tid, &Place::of_record(&map), Backing::Zero, b"[heap]");
         }
-        self.space_of_mut(tid)?.unmap(map.range)?;
-        Ok(())
+        self.unmap(tid, map.range)
     }
 
     /// The kept part moves; a grown part is a mapping of its own.
@@ -103,20 +101,17 @@ impl Session {
             return self.duplicate_shared(tid, from.start, to, prot);
         }
         let kept = old_length.min(new_length);
-        let space = self.space_of_mut(tid)?;
         if to.start != from.start {
-            space.unmap(to.clone())?;
-            let part = from.start.range(kept);
-            space.marks.relocate(&part, to.start);
-            space.space.relocate(part, to.start)?;
+            self.unmap(tid, to.clone())?;
+            self.relocate(tid, from.start.range(kept), to.start)?;
             if kept < old_length {
-                space.unmap(from.start + kept..from.end)?;
+                self.unmap(tid, from.start + kept..from.end)?;
             }
             if flags & MREMAP_DONTUNMAP != 0 {
-                space.space.map(from, protection(prot), Backing::Zero)?;
+                self.remap(tid, from, protection(prot), Backing::Zero, b"")?;
             }
         } else if kept < old_length {
-            space.unmap(from.start + kept..from.end)?;
+            self.unmap(tid, from.start + kept..from.end)?;
         }
         if kept < new_length {
             let map = current.take_map()?;
@@ -133,15 +128,13 @@ impl Session {
         to: Range<Address>,
         prot: i32,
     ) -> Result<()> {
-        let space = self.space_of_mut(tid)?;
-        let mapping = space.space.mapping_at(from).cloned();
+        let mapping = self.space_of(tid)?.space.mapping_at(from).cloned();
         let mapping = mapping.ok_or_else(|| Problem::diverged("mremap of nothing"))?;
         let Backing::Shared { object, offset } = mapping.backing else {
             return Err(Problem::malformed("mremap duplicates a private mapping"));
         };
         let offset = offset + (from - mapping.range.start);
-        space.map(to, protection(prot), Backing::Shared { object, offset })?;
-        Ok(())
+        self.remap(tid, to, protection(prot), Backing::Shared { object, offset }, b"")
     }
 
     fn prot_at(&self, tid: Tid, address: Address) -> Result<i32> {
@@ -189,7 +182,7 @@ impl Session {
             if self.space_of(tid)?.marks.unknown_origin.touches(&part) {
                 return Err(Problem::unsupported("discarding pages of a file that was not kept"));
             }
-            self.space_of_mut(tid)?.space.discard(part)?;
+            self.discard_pages(tid, part)?;
         }
         Ok(())
     }
@@ -233,7 +226,6 @@ impl Session {
         let space = self.space_of_mut(tid)?;
         let length = space.marks.segments.remove(&start);
         let length = length.ok_or_else(|| Problem::diverged("shmdt of an unknown segment"))?;
-        space.unmap(start.range(length))?;
-        Ok(())
+        self.unmap(tid, start.range(length))
     }
 }

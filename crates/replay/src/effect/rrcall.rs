@@ -64,7 +64,7 @@ impl Session {
         let end = (parameters.buffer + u64::from(parameters.buffer_bytes)).page_ceil();
         let range = parameters.buffer..end;
         let place = Place { range: range.clone(), prot: PROT_READ | PROT_WRITE, flags: 0 };
-        self.map_at(tid, &place, Backing::Zero)?;
+        self.map_at(tid, &place, Backing::Zero, b"")?;
         self.task_mut(tid)?.syscall_buffer = Some(range);
         Ok(())
     }

@@ -75,6 +75,8 @@ impl Session {
         let new_files = FilesId(self.new_id());
         let space = AddressSpace::new(self.machine.new_space()?);
         self.spaces.insert(new_space, space);
+        // While the recorder's areas are known.
+        self.collect_marks(self.task(tid)?.space)?;
         let task = self.task_mut(tid)?;
         let old_space = std::mem::replace(&mut task.space, new_space);
         let old_files = std::mem::replace(&mut task.files, new_files);
@@ -89,7 +91,7 @@ impl Session {
                 task.name = base.iter().copied().take(15).collect();
             }
         }
-        self.drop_unused_space(old_space);
+        self.drop_unused_space(old_space)?;
         let mut table = self.files.get(&old_files).cloned().unwrap_or_default();
         if let EventKind::Syscall(syscall) = &current.frame.kind
             && let SyscallExtra::ExecFdsToClose(closed) = &syscall.extra
@@ -106,8 +108,8 @@ impl Session {
     /// rr's page with what replay needs in it, and the page of the preload library's variables.
     fn map_rr_pages(&mut self, tid: Tid) -> Result<()> {
         let page = |start: Address, prot| Place { range: start.range(PAGE_SIZE), prot, flags: 0 };
-        self.map_at(tid, &page(RR_PAGE, PROT_READ | PROT_EXEC), Backing::Zero)?;
-        self.map_at(tid, &page(THREAD_LOCALS_PAGE, PROT_READ | PROT_WRITE), Backing::Zero)?;
+        self.map_at(tid, &page(RR_PAGE, PROT_READ | PROT_EXEC), Backing::Zero, b"")?;
+        self.map_at(tid, &page(THREAD_LOCALS_PAGE, PROT_READ | PROT_WRITE), Backing::Zero, b"")?;
         let contents = rr_page::contents(!self.rules.flag_in_globals);
         self.space_of_mut(tid)?.space.write(RR_PAGE, &contents)?;
         Ok(())

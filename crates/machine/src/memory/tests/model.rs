@@ -134,7 +134,7 @@ impl World {
         let mut file = tempfile::tempfile().unwrap();
         let file_bytes: Vec<u8> = (0..FILE_LENGTH + 500).map(|i| (i % 251) as u8 + 1).collect();
         file.write_all(&file_bytes).unwrap();
-        let objects = ["a", "b"].map(|name| SharedObject::new(name).unwrap());
+        let objects = ["a", "b"].map(|name| SharedObject::new(name, 0).unwrap());
         objects.iter().for_each(|object| object.grow(OBJECT_PAGES * PAGE).unwrap());
         let model = Model {
             pages: BTreeMap::new(),

@@ -1,0 +1,309 @@
+//! What a replay observes on the way, attributed to tasks, memory and moments.
+//!
+//! The machine sees addresses; here they become memory of the recording: a page of an address
+//! space, or of an object that several share, so that a write is found through any alias. What
+//! the recorder keeps in the program's memory for itself is left out.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use machine::{Backing, Observers, Protection, SharedObject, Space, WrittenWords};
+use model::{Address, Moment, PAGE_SIZE, Tid};
+
+use crate::problem::Result;
+use crate::rr_page::{RR_PAGE, THREAD_LOCALS_PAGE};
+use crate::session::Session;
+use crate::task::SpaceId;
+
+/// Memory of the recording: an address space or a shared object; a number is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemoryId(pub u32);
+
+/// A page of an address space by its address, of a shared object by its offset; in pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PageId {
+    pub memory: MemoryId,
+    pub page: u64,
+}
+
+/// A call or a return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call {
+    pub tid: Tid,
+    /// Behind the instruction.
+    pub moment: Moment,
+    /// A call, else a return.
+    pub call: bool,
+    /// Where it went.
+    pub target: Address,
+    /// Stack pointer behind the instruction.
+    pub stack: Address,
+}
+
+/// How often the instructions in a run of bytes were executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Executions {
+    pub space: MemoryId,
+    pub range: Range<Address>,
+    pub count: u64,
+}
+
+/// A change of what is mapped where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingChange {
+    pub moment: Moment,
+    pub space: MemoryId,
+    /// Whose doing it was; `None` where a process began or ended.
+    pub tid: Option<Tid>,
+    pub range: Range<Address>,
+    pub kind: MappingChangeKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MappingChangeKind {
+    /// In place of whatever was there. `shared` is where the range begins in shared memory;
+    /// `name` is that of the file, with the range's offset in bytes.
+    Mapped {
+        protection: Protection,
+        shared: Option<PageId>,
+        name: Vec<u8>,
+        offset: u64,
+    },
+    Unmapped,
+    Protected {
+        protection: Protection,
+    },
+    /// With its contents, from a range of the same length where there is nothing now.
+    MovedHere {
+        from: Address,
+    },
+    /// Private pages are as when mapped.
+    Discarded,
+}
+
+/// What happened since the last time that somebody asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// In order of time.
+    pub calls: Vec<Call>,
+    /// In order of address space and address; ranges do not overlap.
+    pub executions: Vec<Executions>,
+    /// Words that may have been written, by instructions and by recorded effects.
+    pub written: BTreeMap<PageId, WrittenWords>,
+    /// Lines of 64 bytes that were read, those read through the stack pointer left out.
+    pub read: BTreeMap<PageId, u64>,
+    /// In order of time.
+    pub mappings: Vec<MappingChange>,
+}
+
+/// What a session has observed so far.
+#[derive(Debug, Default)]
+pub struct Observing {
+    observers: Observers,
+    calls: Vec<Call>,
+    /// Changes of execution counts at an address against the byte before.
+    executions: Vec<(MemoryId, Address, i64)>,
+    /// Whose executions the machine is counting.
+    counted: Option<SpaceId>,
+    written: BTreeMap<PageId, WrittenWords>,
+    read: BTreeMap<PageId, u64>,
+    mappings: Vec<MappingChange>,
+}
+
+impl Observing {
+    pub fn is_on(&self) -> bool {
+        self.observers != Observers::default()
+    }
+
+    pub fn note_mapping(&mut self, change: MappingChange) {
+        self.mappings.push(change);
+    }
+}
+
+impl Session {
+    /// Changes what is observed from now on: calls, executions, written words, read lines. Other
+    /// observers of the machine are not for sessions.
+    pub fn observe(&mut self, observers: Observers) -> std::result::Result<(), crate::Error> {
+        self.machine.set_observers(observers).map_err(|error| self.error_here(error.into()))?;
+        self.observing.observers = observers;
+        Ok(())
+    }
+
+    /// What was observed since the last time.
+    pub fn take_observed(&mut self) -> std::result::Result<Observed, crate::Error> {
+        self.collect_all().map_err(|problem| self.error_here(problem))?;
+        let observing = &mut self.observing;
+        Ok(Observed {
+            calls: std::mem::take(&mut observing.calls),
+            executions: runs(std::mem::take(&mut observing.executions)),
+            written: std::mem::take(&mut observing.written),
+            read: std::mem::take(&mut observing.read),
+            mappings: std::mem::take(&mut observing.mappings),
+        })
+    }
+
+    /// What was observed was of another time.
+    pub(crate) fn forget_observed(&mut self) -> Result<()> {
+        if self.observing.is_on() {
+            self.collect_all()?;
+            let observers = self.observing.observers;
+            self.observing = Observing { observers, ..Observing::default() };
+        }
+        Ok(())
+    }
+
+    fn collect_all(&mut self) -> Result<()> {
+        self.collect_executions();
+        let ids: Vec<SpaceId> = self.spaces.keys().copied().collect();
+        ids.into_iter().try_for_each(|id| self.collect_marks(id))
+    }
+
+    /// Before a task runs in the machine: executions until now were those of another space.
+    pub(crate) fn begin_observing(&mut self, id: SpaceId) {
+        if self.observing.observers.executions && self.observing.counted != Some(id) {
+            self.collect_executions();
+            self.observing.counted = Some(id);
+        }
+    }
+
+    /// Behind a run that began at the moment `before`, with the task's own count `counted`.
+    pub(crate) fn collect_calls(&mut self, tid: Tid, before: Moment, counted: u64) {
+        if !self.observing.observers.calls {
+            return;
+        }
+        let calls = self.machine.take_calls();
+        self.observing.calls.extend(calls.into_iter().map(|record| Call {
+            tid,
+            moment: before + (record.instructions - counted),
+            call: record.call,
+            target: record.target,
+            stack: record.stack,
+        }));
+    }
+
+    fn collect_executions(&mut self) {
+        let Some(SpaceId(id)) = self.observing.counted.take() else { return };
+        let memory = MemoryId(id);
+        for (range, count) in self.machine.take_executions() {
+            let count = count as i64;
+            self.observing.executions.push((memory, range.start, count));
+            self.observing.executions.push((memory, range.end, -count));
+        }
+    }
+
+    /// Takes over what was marked in a space, while its mappings say what is where: before they
+    /// change, and before the space goes.
+    pub(crate) fn collect_marks(&mut self, id: SpaceId) -> Result<()> {
+        let Observers { written_words, read_lines, .. } = self.observing.observers;
+        if !written_words && !read_lines {
+            return Ok(());
+        }
+        let hidden = self.recorder_areas(id);
+        let Some(space) = self.spaces.get_mut(&id) else { return Ok(()) };
+        let space = &mut space.space;
+        let is_hidden = |page: Address| hidden.iter().any(|area| area.contains(&page));
+        for (page, words) in space.take_written()? {
+            if !is_hidden(page) {
+                let sums = self.observing.written.entry(page_id(id, space, page)).or_default();
+                sums.iter_mut().zip(words).for_each(|(sum, words)| *sum |= words);
+            }
+        }
+        for (page, lines) in space.take_read()? {
+            if !is_hidden(page) {
+                *self.observing.read.entry(page_id(id, space, page)).or_default() |= lines;
+            }
+        }
+        Ok(())
+    }
+
+    /// A mapping call is about to change a range: shared pages in it will not be known as such
+    /// any more.
+    pub(crate) fn before_remapping(&mut self, id: SpaceId, range: &Range<Address>) -> Result<()> {
+        let Some(space) = self.spaces.get(&id) else { return Ok(()) };
+        let touched = |mapping: &&machine::Mapping| {
+            mapping.range.start < range.end
+                && range.start < mapping.range.end
+                && matches!(mapping.backing, Backing::Shared { .. })
+        };
+        if space.space.mappings().find(touched).is_some() {
+            self.collect_marks(id)?;
+        }
+        Ok(())
+    }
+
+    /// Where rr keeps things of its own in a space: its pages, and each task's areas.
+    fn recorder_areas(&self, id: SpaceId) -> Vec<Range<Address>> {
+        let tasks = self.tasks.values().filter(|task| task.space == id);
+        let areas = tasks.flat_map(|task| task.scratch.iter().chain(&task.syscall_buffer));
+        let pages = [RR_PAGE, THREAD_LOCALS_PAGE].map(|page| page.range(PAGE_SIZE));
+        areas.cloned().chain(pages).collect()
+    }
+}
+
+/// What lies at a page of a space now.
+fn page_id(id: SpaceId, space: &Space, page: Address) -> PageId {
+    match space.mapping_at(page).map(|mapping| (&mapping.backing, mapping.range.start)) {
+        Some((Backing::Shared { object, offset }, start)) => {
+            page_of_object(object, offset + (page - start))
+        }
+        _ => PageId { memory: MemoryId(id.0), page: page.0 / PAGE_SIZE },
+    }
+}
+
+fn page_of_object(object: &SharedObject, offset: u64) -> PageId {
+    PageId { memory: MemoryId(object.number()), page: offset / PAGE_SIZE }
+}
+
+/// Adds changes of counts up.
+fn runs(mut changes: Vec<(MemoryId, Address, i64)>) -> Vec<Executions> {
+    changes.sort_unstable();
+    let mut runs: Vec<Executions> = Vec::new();
+    let mut count = 0_i64;
+    for pair in 0..changes.len() {
+        let (space, from, change) = changes[pair];
+        count += change;
+        let Some(&(next_space, to, _)) = changes.get(pair + 1) else { break };
+        if count == 0 || from == to || space != next_space {
+            continue;
+        }
+        let joins = runs.last_mut().filter(|last| {
+            last.space == space && last.range.end == from && last.count == count as u64
+        });
+        match joins {
+            Some(last) => last.range.end = to,
+            None => runs.push(Executions { space, range: from..to, count: count as u64 }),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_several_drains_add_up() {
+        let change = |address, count| (MemoryId(1), Address(address), count);
+        let changes = vec![
+            change(10, 3),
+            change(20, -3),
+            change(15, 1),
+            change(30, -1),
+            (MemoryId(2), Address(5), 7),
+            (MemoryId(2), Address(6), -7),
+        ];
+        let found: Vec<_> = runs(changes)
+            .into_iter()
+            .map(|run| (run.space.0, run.range.start.0, run.range.end.0, run.count))
+            .collect();
+        assert_eq!(found, [(1, 10, 15, 3), (1, 15, 20, 4), (1, 20, 30, 1), (2, 5, 6, 7)]);
+    }
+
+    #[test]
+    fn equal_neighbours_are_one_run() {
+        let change = |address, count| (MemoryId(1), Address(address), count);
+        let found = runs(vec![change(10, 3), change(20, -3), change(20, 3), change(30, -3)]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].range, Address(10)..Address(30));
+    }
+}
