@@ -142,7 +142,9 @@ impl Stacks {
 
     /// A process was copied: the child's only task goes on with a copy of its parent's stack.
     pub fn fork(&mut self, parent: Tid, child: Tid, child_space: u32) {
-        let Some(stack) = self.active.get(&parent).map(|id| self.stacks[id].clone()) else { return };
+        let Some(stack) = self.active.get(&parent).map(|id| self.stacks[id].clone()) else {
+            return;
+        };
         let id = self.new_id();
         // Everything in it is new to whoever reads changes.
         let copy = Stack { space: child_space, least: 0, touched: true, ..stack };
@@ -162,9 +164,8 @@ impl Stacks {
                 && slot >= stack.low.saturating_sub(GROWTH_MAX)
                 && slot <= stack.high.saturating_add(RISE_MAX)
         };
-        let inside = |stack: &Stack| {
-            stack.space == space && (stack.low..=stack.high).contains(&slot)
-        };
+        let inside =
+            |stack: &Stack| stack.space == space && (stack.low..=stack.high).contains(&slot);
         if let Some(id) = self.active.get(&tid).copied()
             && fits(&self.stacks[&id])
         {
@@ -180,14 +181,8 @@ impl Stacks {
             return *id;
         }
         let id = self.new_id();
-        let stack = Stack {
-            space,
-            low: slot,
-            high: slot,
-            frames: Vec::new(),
-            least: 0,
-            touched: true,
-        };
+        let stack =
+            Stack { space, low: slot, high: slot, frames: Vec::new(), least: 0, touched: true };
         self.stacks.insert(id, stack);
         id
     }

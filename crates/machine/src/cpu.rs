@@ -2,6 +2,7 @@
 
 use model::Address;
 
+use crate::emulate::components;
 use crate::emulate::host::host;
 
 /// Bits of RFLAGS that a user program can see and change (SDM vol. 1, 3.4.3).
@@ -126,5 +127,95 @@ impl VectorState {
         }
         image.set_xstate_bv(in_use);
         image
+    }
+
+    pub fn mxcsr(&self) -> u32 {
+        components::mxcsr(self)
+    }
+
+    /// The components that are not in their initial configuration, as [`Self::normalised`] has
+    /// them, by number. Component 0 is bytes 0 to 23 and 32 to 159 of the image, component 1 bytes
+    /// 160 to 415; the others are as long as the processor says, wherever a host has them.
+    pub fn components(&self) -> Vec<(u32, Vec<u8>)> {
+        let state = self.normalised();
+        let bits = state.xstate_bv();
+        let mut parts = Vec::new();
+        for number in (0..63).filter(|number| bits >> number & 1 != 0) {
+            let bytes = component_ranges(number).into_iter().flat_map(|range| &state.0[range]);
+            parts.push((number, bytes.copied().collect()));
+        }
+        parts
+    }
+
+    /// The state that has these components; `None` if the host has no such state.
+    pub fn from_components(mxcsr: u32, parts: &[(u32, Vec<u8>)]) -> Option<VectorState> {
+        let mut state = VectorState::default();
+        if mxcsr & !host().mxcsr_mask != 0 {
+            return None;
+        }
+        let mut bits = 0;
+        for (number, bytes) in parts {
+            let ranges = component_ranges(*number);
+            let length: usize = ranges.iter().map(|range| range.len()).sum();
+            if length == 0 || bytes.len() != length {
+                return None;
+            }
+            let mut rest = &bytes[..];
+            for range in ranges {
+                let (part, behind) = rest.split_at(range.len());
+                state.0[range].copy_from_slice(part);
+                rest = behind;
+            }
+            bits |= 1 << number;
+        }
+        state.set_xstate_bv(bits);
+        components::set_mxcsr(&mut state, mxcsr);
+        Some(state)
+    }
+}
+
+/// Where a component lies in an image; nowhere if the host does not have it.
+fn component_ranges(number: u32) -> Vec<std::ops::Range<usize>> {
+    match number {
+        0 => vec![0..24, 32..160],
+        1 => vec![160..416],
+        _ => {
+            host().component(number).map(|at| at.offset..at.offset + at.size).into_iter().collect()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn components_make_the_same_state_again() {
+        let mut state = VectorState::default();
+        assert!(state.components().is_empty());
+        // Stale bytes of a component that is not in use, and the pointers, mean nothing.
+        state.0[40] = 1;
+        state.0[10] = 1;
+        state.set_xstate_bv(6);
+        state.0[160] = 5;
+        state.0[24] = 0xa0;
+        if let Some(place) = host().component(2) {
+            state.0[place.offset + 3] = 7;
+        }
+        let parts = state.components();
+        assert!(parts.iter().all(|(number, _)| *number != 0));
+        let again = VectorState::from_components(state.mxcsr(), &parts).unwrap();
+        assert_eq!(again, state);
+        assert_eq!(again.mxcsr(), 0x1fa0);
+        assert_eq!(again.components(), parts);
+    }
+
+    #[test]
+    fn states_that_no_host_has() {
+        let from = VectorState::from_components;
+        assert!(from(0x8000_0000, &[]).is_none());
+        assert!(from(0x1f80, &[(1, vec![0; 255])]).is_none());
+        assert!(from(0x1f80, &[(63, vec![0; 8])]).is_none());
+        assert!(from(0x1f80, &[(u32::MAX, vec![])]).is_none());
     }
 }

@@ -4,7 +4,7 @@
 mod access;
 mod bits;
 mod branch;
-mod components;
+pub(crate) mod components;
 mod gather;
 pub(crate) mod host;
 mod masked;

@@ -42,6 +42,7 @@ pub(crate) use access::AccessKind;
 pub(crate) use journal::Journal;
 pub use marks::WrittenWords;
 pub use object::SharedObject;
+pub use pages::{Page, Pages};
 pub use snapshot::Snapshot;
 pub(crate) use tables::Tables;
 

@@ -186,7 +186,7 @@ fn a_loop_rewrites_itself() {
 
 /// Maps a shared object writable at one address and executable at another.
 fn map_alias(space: &mut Space) -> SharedObject {
-    let object = SharedObject::new("alias", 0).expect("object");
+    let object = SharedObject::new(1, "alias").expect("object");
     object.grow(0x2000).expect("grow");
     let backing = |offset| Backing::Shared { object: object.clone(), offset };
     space.map(Address(CODE)..Address(CODE + 0x2000), READ_EXECUTE, backing(0)).expect("map");

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use machine::{Backing, Protection, Space};
 use model::{Address, Tid};
+use serde::{Deserialize, Serialize};
 
 use crate::numbers::{PROT_EXEC, PROT_READ, PROT_WRITE};
 use crate::preload::BreakpointAt;
@@ -17,7 +18,7 @@ pub struct AddressSpace {
 }
 
 /// What is known about addresses of a space, apart from mappings and contents.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Marks {
     /// Ranges that a forked child does not get, and those that it gets empty.
     pub dont_fork: Ranges,
@@ -99,7 +100,7 @@ pub fn protection(prot: i32) -> Protection {
 }
 
 /// A set of addresses, as disjoint ranges in ascending order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ranges(Vec<Range<Address>>);
 
 impl Ranges {

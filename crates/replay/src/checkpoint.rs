@@ -1,26 +1,57 @@
-//! All of a session at one moment, to go back to: also inside an event.
+//! All of a session at one moment, to go back to: also inside an event, and in another process.
+//!
+//! A checkpoint is a *state* ([`Checkpoint::encode_state`]) and the *pages* of each [`Owner`] that
+//! are not as they were when mapped. [`Checkpoint::write`] puts both into a file; who stores many
+//! checkpoints will rather store what changed from one to the next
+//! ([`Checkpoint::changes_since`]).
+
+mod compare;
+pub(crate) mod cpu;
+mod digest;
+mod file;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use machine::{Backing, Snapshot};
+use machine::{Page, Pages, SharedObject, Snapshot};
 use model::{Address, Event, Moment, Tid};
-use rr_trace::Position;
+use rr_trace::{Position, Trace};
+use serde::{Deserialize, Serialize};
+
+pub use digest::Digest;
 
 use crate::address_space::{AddressSpace, Marks};
 use crate::descriptors::Descriptors;
+use crate::maps::BackingFiles;
 use crate::problem::{Problem, Result};
 use crate::session::Session;
 use crate::shared_files::SharedFiles;
 use crate::source::Current;
 use crate::task::{FilesId, SpaceId, Task, ThreadGroup};
-use crate::{Error, TickRule};
+use crate::{Error, Options, TickRule};
 
 /// Made by [`Session::checkpoint`]. Pages are shared with other checkpoints as far as they are
 /// the same.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
+    uuid: [u8; 16],
+    /// Of the recording.
+    directory: PathBuf,
+    session: SessionState,
+    /// The event in progress, with its phase.
+    current: Option<Current>,
     spaces: BTreeMap<SpaceId, (Marks, Snapshot)>,
     shared: SharedFiles,
+    /// The shared objects that are mapped, by number.
+    objects: BTreeMap<u32, ObjectState>,
+    backing: BackingFiles,
+}
+
+/// What of a session is plain data.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct SessionState {
     tasks: BTreeMap<Tid, Task>,
     groups: BTreeMap<Tid, ThreadGroup>,
     files: BTreeMap<FilesId, Descriptors>,
@@ -33,21 +64,119 @@ pub struct Checkpoint {
     hooks: BTreeSet<Address>,
     tasks_created: u32,
     next_id: u32,
-    /// The event in progress, with its phase.
-    current: Option<Current>,
     last_event: Event,
     ended: bool,
+    /// Behind the event in progress, as far as its data was read.
     position: Position,
+}
+
+#[derive(Clone, Debug)]
+struct ObjectState {
+    object: SharedObject,
+    /// In bytes, then.
+    length: u64,
+    pages: Pages,
+}
+
+/// Whose pages: an address space's private ones, by the number of their address, or a shared
+/// object's, by the number of their offset. Numbers are never used again in a recording, and are
+/// the same in every replay of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Owner {
+    Space(u32),
+    Object(u32),
+}
+
+/// A page that is not what it was in an earlier checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageChange {
+    pub owner: Owner,
+    pub page: u64,
+    /// `None`: what it was when mapped.
+    pub contents: Option<Arc<Page>>,
 }
 
 impl Checkpoint {
     pub fn moment(&self) -> Moment {
-        self.moment
+        self.session.moment
     }
 
     pub fn last_event(&self) -> Event {
-        self.last_event
+        self.session.last_event
     }
+
+    /// Everything but the contents of memory. Equal states of one recording are equal bytes.
+    pub fn encode_state(&self) -> Vec<u8> {
+        state::encode(self)
+    }
+
+    /// All memory that is not as mapped, in order of owner.
+    pub fn memory(&self) -> Vec<(Owner, &Pages)> {
+        let spaces = self.spaces.iter().map(|(id, (_, space))| (Owner::Space(id.0), space.pages()));
+        let objects = self.objects.iter();
+        spaces.chain(objects.map(|(id, object)| (Owner::Object(*id), &object.pages))).collect()
+    }
+
+    /// In order, the pages that are not shared with an earlier checkpoint of the same session.
+    /// Costs in proportion to them. Of owners that are not here any more nothing is said; those
+    /// that were not there before had no page.
+    pub fn changes_since(&self, earlier: &Checkpoint) -> Vec<PageChange> {
+        let before: BTreeMap<Owner, &Pages> = earlier.memory().into_iter().collect();
+        let nothing = Pages::default();
+        let mut changes = Vec::new();
+        for (owner, pages) in self.memory() {
+            let before = before.get(&owner).copied().unwrap_or(&nothing);
+            changes.extend(before.differences(pages).into_iter().map(|page| PageChange {
+                owner,
+                page,
+                contents: pages.get(page).cloned(),
+            }));
+        }
+        changes
+    }
+
+    /// A checkpoint of this recording from [`Checkpoint::encode_state`] and the pages of each
+    /// owner, also of another process. Mapped files come from the recording.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Checkpoint`] for bytes that are no state of this recording, with the offset in
+    /// them; whatever `pages` fails with.
+    pub fn decode(
+        state: &[u8],
+        mut pages: impl FnMut(Owner) -> std::result::Result<Pages, Error>,
+        trace: &Trace,
+    ) -> std::result::Result<Checkpoint, Error> {
+        decode(Path::new("state"), 0, state, &mut pages, trace)
+    }
+}
+
+/// `file` is what errors name, and `base` what they count from.
+fn decode(
+    file: &Path,
+    base: u64,
+    state: &[u8],
+    pages: &mut dyn FnMut(Owner) -> std::result::Result<Pages, Error>,
+    trace: &Trace,
+) -> std::result::Result<Checkpoint, Error> {
+    let unusable = |offset: u64, reason: String| Error::Checkpoint {
+        file: file.into(),
+        offset: base + offset,
+        reason,
+    };
+    state::decode(state, trace, pages).map_err(|failure| match failure {
+        state::Failure::Flaw { offset, reason } => unusable(offset, reason),
+        state::Failure::Pages(error) => error,
+        state::Failure::Problem(problem) => match problem {
+            Problem::Trace(error) => Error::Trace(error),
+            Problem::MappedFile { path, source } => {
+                Error::CheckpointFile { file: path.into(), source }
+            }
+            Problem::Machine(error) => unusable(0, error.to_string()),
+            Problem::Unsupported(reason) | Problem::Malformed(reason) => unusable(0, reason),
+            Problem::Diverged { reason, .. } => unusable(0, reason),
+        },
+    })
 }
 
 impl Session {
@@ -55,10 +184,21 @@ impl Session {
         self.make_checkpoint().map_err(|problem| self.error_here(problem))
     }
 
-    /// Goes to where the checkpoint was made. It must be of a session of the same recording in
-    /// this process. After an error the session is in between, but can be restored again.
+    /// Goes to where the checkpoint was made. It must be of a session of the same recording.
+    /// After an error the session is in between, but can be restored again.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> std::result::Result<(), Error> {
         self.go_to(checkpoint).map_err(|problem| self.error_here(problem))
+    }
+
+    /// A session that stands where the checkpoint was made.
+    pub fn resume(
+        trace: &Trace,
+        options: Options,
+        checkpoint: &Checkpoint,
+    ) -> std::result::Result<Session, Error> {
+        let mut session = Session::open(trace, options)?;
+        session.restore(checkpoint)?;
+        Ok(session)
     }
 
     fn make_checkpoint(&mut self) -> Result<Checkpoint> {
@@ -67,42 +207,43 @@ impl Session {
             spaces.insert(*id, (space.marks.clone(), space.space.snapshot()?));
         }
         self.forget_unmapped_files();
+        let mut objects = BTreeMap::new();
+        for (number, object) in self.mapped_objects() {
+            let (length, pages) = (object.length(), object.snapshot()?);
+            objects.insert(number, ObjectState { object, length, pages });
+        }
         Ok(Checkpoint {
+            uuid: self.source.trace.header().uuid,
+            directory: self.source.trace.directory().into(),
+            session: SessionState {
+                tasks: self.tasks.clone(),
+                groups: self.groups.clone(),
+                files: self.files.clone(),
+                former_spaces: self.former_spaces.clone(),
+                former_ticks: self.former_ticks,
+                moment: self.moment,
+                started: self.started,
+                last_task: self.last_task,
+                tick_rule: self.tick_rule,
+                hooks: self.hooks.clone(),
+                tasks_created: self.tasks_created,
+                next_id: self.next_id,
+                last_event: self.last_event,
+                ended: self.ended,
+                position: self.source.position(),
+            },
+            current: self.current.clone(),
             spaces,
             shared: self.shared.clone(),
-            tasks: self.tasks.clone(),
-            groups: self.groups.clone(),
-            files: self.files.clone(),
-            former_spaces: self.former_spaces.clone(),
-            former_ticks: self.former_ticks,
-            moment: self.moment,
-            started: self.started,
-            last_task: self.last_task,
-            tick_rule: self.tick_rule,
-            hooks: self.hooks.clone(),
-            tasks_created: self.tasks_created,
-            next_id: self.next_id,
-            current: self.current.clone(),
-            last_event: self.last_event,
-            ended: self.ended,
-            position: self.source.position(),
+            objects,
+            backing: self.backing.clone(),
         })
     }
 
-    /// What no mapping shows is not in a snapshot, and what it was does not matter: the recording
-    /// has the contents of every new mapping.
-    fn forget_unmapped_files(&mut self) {
-        let spaces = self.spaces.values().flat_map(|space| space.space.mappings());
-        let mut mapped = Vec::new();
-        for mapping in spaces {
-            if let Backing::Shared { object, .. } = &mapping.backing {
-                mapped.push(object);
-            }
-        }
-        self.shared.retain(|object| mapped.iter().any(|known| known.same(object)));
-    }
-
     fn go_to(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        if checkpoint.uuid != self.source.trace.header().uuid {
+            return Err(Problem::malformed("the checkpoint is of another recording"));
+        }
         let gone: Vec<_> =
             self.spaces.keys().filter(|id| !checkpoint.spaces.contains_key(id)).copied().collect();
         for id in gone {
@@ -120,25 +261,30 @@ impl Session {
             space.space.restore(contents)?;
             space.marks = marks.clone();
         }
-        self.source.seek(&checkpoint.position)?;
+        for ObjectState { object, length, pages } in checkpoint.objects.values() {
+            object.restore(*length, pages)?;
+        }
+        let state = checkpoint.session.clone();
+        self.source.seek(&state.position)?;
+        self.backing.adopt(&checkpoint.backing);
         self.shared = checkpoint.shared.clone();
-        self.tasks = checkpoint.tasks.clone();
-        self.groups = checkpoint.groups.clone();
-        self.files = checkpoint.files.clone();
-        self.former_spaces = checkpoint.former_spaces.clone();
-        self.former_ticks = checkpoint.former_ticks;
-        self.moment = checkpoint.moment;
-        self.started = checkpoint.started;
-        self.last_task = checkpoint.last_task;
-        self.tick_rule = checkpoint.tick_rule;
-        self.tasks_created = checkpoint.tasks_created;
-        self.next_id = checkpoint.next_id;
         self.current = checkpoint.current.clone();
-        self.last_event = checkpoint.last_event;
-        self.ended = checkpoint.ended;
+        self.tasks = state.tasks;
+        self.groups = state.groups;
+        self.files = state.files;
+        self.former_spaces = state.former_spaces;
+        self.former_ticks = state.former_ticks;
+        self.moment = state.moment;
+        self.started = state.started;
+        self.last_task = state.last_task;
+        self.tick_rule = state.tick_rule;
+        self.tasks_created = state.tasks_created;
+        self.next_id = state.next_id;
+        self.last_event = state.last_event;
+        self.ended = state.ended;
         self.warnings.clear();
         self.forget_observed()?;
-        self.hooks = checkpoint.hooks.clone();
+        self.hooks = state.hooks;
         self.set_hooks(None);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Why a replay cannot go on.
 
+use std::path::PathBuf;
+
 use model::{Event, Moment, Tid};
 
 use crate::divergence::Divergence;
@@ -21,6 +23,12 @@ pub enum Error {
     Machine { event: Event, moment: Moment, source: machine::Error },
     #[error("starting the machine")]
     Start(#[source] machine::Error),
+    /// A checkpoint that is damaged, of another version or of another recording. The offset is
+    /// in the file, or in the encoded state.
+    #[error("{}: unusable checkpoint: at offset {offset}: {reason}", file.display())]
+    Checkpoint { file: PathBuf, offset: u64, reason: String },
+    #[error("checkpoint {}", file.display())]
+    CheckpointFile { file: PathBuf, source: std::io::Error },
     /// A file that the program had mapped cannot be opened.
     #[error("event {event}: mapped file {path}")]
     MappedFile { event: Event, path: String, source: std::io::Error },

@@ -107,7 +107,7 @@ impl Session {
         }
     }
 
-    fn goal(&self, current: &Current) -> Result<Option<Goal>> {
+    pub(crate) fn goal(&self, current: &Current) -> Result<Option<Goal>> {
         let ticks = current.frame.ticks;
         Ok(match &current.frame.kind {
             EventKind::InstructionTrap => Some(Goal::Instruction { ticks }),

@@ -17,6 +17,7 @@
 
 mod address_space;
 mod apply;
+mod border;
 mod checkpoint;
 mod descriptors;
 mod divergence;
@@ -42,7 +43,8 @@ mod threads;
 mod ticks;
 mod traps;
 
-pub use checkpoint::Checkpoint;
+pub use border::Border;
+pub use checkpoint::{Checkpoint, Digest, Owner, PageChange};
 pub use divergence::{Block, Divergence};
 pub use error::Error;
 pub use listing::{LISTED_NAMES, listed_values, listing};

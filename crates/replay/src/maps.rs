@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use machine::{Backing, Protection};
+use machine::{Backing, Protection, SharedObject};
 use model::{Address, PAGE_SIZE, Tid};
 use rr_trace::{MMap, MapSource};
 
@@ -16,9 +16,10 @@ use crate::descriptors::{FileIdentity, Monitor};
 use crate::numbers::{MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_SHARED};
 use crate::problem::{Problem, Result};
 use crate::session::Session;
+use crate::shared_files::SharedFile;
 
 /// The opened files that mappings get their bytes from.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct BackingFiles(BTreeMap<PathBuf, (Arc<File>, u64)>);
 
 /// Where a shared mapping lies in its file.
@@ -33,16 +34,32 @@ const PIECE_BYTES: u64 = 1 << 20;
 
 impl BackingFiles {
     /// The file and its length in bytes.
-    fn open(&mut self, path: &Path) -> Result<(Arc<File>, u64)> {
+    pub fn open(&mut self, path: &Path) -> Result<(Arc<File>, u64)> {
         if let Some((file, length)) = self.0.get(path) {
             return Ok((Arc::clone(file), *length));
         }
         let failed = |source| mapped_file(path, source);
+        // Before opening: to open a pipe would wait for ever.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            let source = std::io::Error::new(ErrorKind::InvalidInput, "not a regular file");
+            return Err(failed(source));
+        }
         let file = File::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
         let file = Arc::new(file);
         self.0.insert(path.into(), (Arc::clone(&file), length));
         Ok((file, length))
+    }
+
+    /// The path that gave an opened file.
+    pub fn path_of(&self, file: &Arc<File>) -> Option<&Path> {
+        let mut entries = self.0.iter();
+        entries.find(|(_, (known, _))| Arc::ptr_eq(known, file)).map(|(path, _)| path.as_path())
+    }
+
+    /// Takes over what another one has opened: mappings of one file must be of one opened file.
+    pub fn adopt(&mut self, other: &BackingFiles) {
+        self.0.extend(other.0.iter().map(|(path, entry)| (path.clone(), entry.clone())));
     }
 }
 
@@ -138,13 +155,18 @@ impl Session {
         }
         let end = part.offset.checked_add(length);
         let end = end.ok_or_else(|| Problem::malformed("a shared mapping behind any file"))?;
-        let name = String::from_utf8_lossy(&map.name);
-        let number = self.new_id();
-        let file = if anonymous {
-            self.shared.replace(part.identity, &name, number, end)?
-        } else {
-            self.shared.get(part.identity, &name, number, end)?
-        };
+        // The kernel uses the identity of anonymous memory again for other memory.
+        if anonymous || self.mapped_file(part.identity).is_none() {
+            if self.shared.is_crowded() {
+                self.forget_unmapped_files();
+            }
+            let name = String::from_utf8_lossy(&map.name);
+            let object = SharedObject::new(self.new_id(), &name)?;
+            self.shared.insert(part.identity, SharedFile::new(object));
+        }
+        let file = self.shared.get_mut(part.identity);
+        let file = file.ok_or_else(|| Problem::malformed("no such shared file"))?;
+        file.object.grow(end)?;
         let object = file.object.clone();
         let from_file = matches!(map.source, MapSource::File { .. });
         let load = from_file && file.needs_loading(part.offset, length);
@@ -155,6 +177,33 @@ impl Session {
         }
         self.watch_descriptors(map, part.identity);
         Ok(())
+    }
+
+    /// The shared file of this identity, if something maps it. The others are forgotten sooner
+    /// or later, which nothing may depend on.
+    pub(crate) fn mapped_file(&self, identity: FileIdentity) -> Option<&SharedFile> {
+        let file = self.shared.get(identity)?;
+        let mut mappings = self.spaces.values().flat_map(|space| space.space.mappings());
+        let mapped = mappings.any(|mapping| {
+            matches!(&mapping.backing, Backing::Shared { object, .. } if object.same(&file.object))
+        });
+        mapped.then_some(file)
+    }
+
+    pub(crate) fn forget_unmapped_files(&mut self) {
+        let mapped = self.mapped_objects();
+        self.shared.retain(|object| mapped.contains_key(&object.number()));
+    }
+
+    /// The shared objects that are mapped somewhere, by number.
+    pub(crate) fn mapped_objects(&self) -> BTreeMap<u32, SharedObject> {
+        let mut objects = BTreeMap::new();
+        for mapping in self.spaces.values().flat_map(|space| space.space.mappings()) {
+            if let Backing::Shared { object, .. } = &mapping.backing {
+                objects.entry(object.number()).or_insert_with(|| object.clone());
+            }
+        }
+        objects
     }
 
     /// Fills a shared mapping from the recording's copy of its file.

@@ -3,6 +3,7 @@
 
 use machine::Space;
 use model::Address;
+use serde::{Deserialize, Serialize};
 
 /// Bytes at the start of the thread-locals page that belong to one task (rr-replay 6.4).
 pub const THREAD_LOCALS_BYTES: usize = 144;
@@ -69,7 +70,7 @@ pub struct PreloadParameters {
 }
 
 /// Where the library shows that it has committed a record (rr-replay 6.5 and 6.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BreakpointAt {
     /// One instruction, executed after every commit.
     Instruction(Address),

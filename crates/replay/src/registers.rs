@@ -2,6 +2,7 @@
 
 use machine::{Cpu, FLAG_DIRECTION, FLAG_TRAP, FLAGS_ARITHMETIC};
 use model::{GENERAL_NAMES, Registers, gpr};
+use serde::{Deserialize, Serialize};
 
 use crate::task::Task;
 
@@ -17,7 +18,7 @@ const FLAG_RESUME: u64 = 0x1_0000;
 const FLAGS_IMPORTED: u64 = !(FLAG_TRAP | FLAG_RESUME);
 
 /// Segment selectors. A 64-bit program hardly ever changes them, so they are carried, not run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selectors {
     pub cs: u64,
     pub ss: u64,

@@ -237,7 +237,7 @@ impl Session {
         })
     }
 
-    fn step(&mut self, tid: Tid, iterations: Option<u64>) -> Result<Exit> {
+    pub(crate) fn step(&mut self, tid: Tid, iterations: Option<u64>) -> Result<Exit> {
         self.execute(tid, |machine, space, cpu| machine.step(space, cpu, iterations))
     }
 

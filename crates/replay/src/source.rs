@@ -26,6 +26,8 @@ pub struct Source {
 #[derive(Clone, Debug)]
 pub struct Current {
     pub frame: Frame,
+    /// In front of the frame and of its records.
+    pub start: Position,
     pub maps: VecDeque<MMap>,
     pub task_events: VecDeque<TaskEvent>,
     /// Index of the next memory write that has not been taken from the data stream.
@@ -49,9 +51,11 @@ impl Source {
 
     /// The next frame with its records; `None` at the end of the recording.
     pub fn next(&mut self) -> Result<Option<Current>> {
+        let start = self.position();
         let Some(frame) = self.frames.next().transpose()? else { return Ok(None) };
         let event = frame.event;
         Ok(Some(Current {
+            start,
             maps: self.maps_of(event)?,
             task_events: self.task_events_of(event)?,
             next_write: 0,

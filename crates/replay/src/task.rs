@@ -4,27 +4,28 @@ use std::ops::Range;
 
 use machine::Cpu;
 use model::{Address, Registers, Tid};
+use serde::{Deserialize, Serialize};
 
 use crate::preload::THREAD_LOCALS_BYTES;
 use crate::registers::{self, NO_SYSCALL, Selectors};
 
 /// An address space of the session; numbers are never used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SpaceId(pub u32);
 
 /// A descriptor table of the session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FilesId(pub u32);
 
 /// A registration made by rseq(2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rseq {
     pub pointer: Address,
     pub signature: u32,
 }
 
 /// One thread of the recorded program.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Task {
     pub tid: Tid,
     /// The thread's number inside its own pid namespace.
@@ -33,6 +34,7 @@ pub struct Task {
     pub leader: Tid,
     pub space: SpaceId,
     pub files: FilesId,
+    #[serde(with = "crate::checkpoint::cpu")]
     pub cpu: Cpu,
     /// [`NO_SYSCALL`] while user code runs, else the number of the system call.
     pub orig_rax: u64,
@@ -44,11 +46,13 @@ pub struct Task {
     /// `preload_globals` of the task's program.
     pub globals: Option<Address>,
     /// This task's bytes of the thread-locals page while another task's are there.
+    #[serde(with = "serde_bytes")]
     pub thread_locals: [u8; THREAD_LOCALS_BYTES],
     pub rseq: Option<Rseq>,
     /// Counts tasks of the session; names the task's `cloned_data` file.
     pub serial: u32,
     pub cloned_data_position: u64,
+    #[serde(with = "serde_bytes")]
     pub name: Vec<u8>,
     /// A task killed inside the preload library does not have the recorded registers any more.
     pub unchecked: bool,
@@ -95,7 +99,7 @@ impl Task {
 }
 
 /// The tasks that one process consists of are those whose `leader` is the group's key.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ThreadGroup {
     pub execs: u32,
     /// The kernel's wait status, once the recording told it.

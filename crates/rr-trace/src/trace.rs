@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use model::Event;
+use serde::{Deserialize, Serialize};
 
 use crate::stream::Source;
 use crate::{
@@ -31,7 +32,7 @@ pub enum StreamName {
 }
 
 /// Where all four streams stand between two events: enough to go on reading from there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// The last event that was read; 0 before the first.
     pub event: Event,

@@ -192,7 +192,7 @@ fn backing_of(
         if !shared {
             return Ok(Backing::Zero);
         }
-        let object = SharedObject::new("anonymous", 0)?;
+        let object = SharedObject::new(0, "anonymous")?;
         object.grow(length)?;
         return Ok(Backing::Shared { object, offset: 0 });
     }

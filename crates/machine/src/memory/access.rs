@@ -149,28 +149,12 @@ impl Space {
             let in_page = (at.0 % PAGE) as usize;
             let length = (PAGE as usize - in_page).min(bytes.len() - done);
             let part = &mut bytes[done..done + length];
-            let distance = at - mapping.range.start;
             match (self.contents.pages.get(at.0 / PAGE), &mapping.backing) {
                 (Some(page), _) => part.copy_from_slice(&page[in_page..in_page + length]),
-                (None, Backing::Zero) => part.fill(0),
                 (None, Backing::Shared { object, offset }) => {
-                    object.read(offset + distance, part)?;
+                    object.read(offset + (at - mapping.range.start), part)?;
                 }
-                (None, Backing::File { file, offset, length }) => {
-                    part.fill(0);
-                    let there = length.saturating_sub(distance).min(part.len() as u64);
-                    let mut filled = 0;
-                    while filled < there {
-                        let rest = &mut part[filled as usize..there as usize];
-                        let read = file.read_at(rest, offset + distance + filled);
-                        match read.map_err(|source| {
-                            host::error(format!("reading the file mapped at {at}"), source)
-                        })? {
-                            0 => break,
-                            count => filled += count as u64,
-                        }
-                    }
-                }
+                (None, _) => mapping.read_original(at, part)?,
             }
             done += length;
         }
@@ -233,5 +217,27 @@ impl Space {
         }
         host::force_write(host, bytes, bits)
             .map_err(|source| host::error(format!("writing guest memory at {at}"), source))
+    }
+}
+
+impl Mapping {
+    /// What a private mapping held when it was made.
+    pub(super) fn read_original(&self, at: Address, bytes: &mut [u8]) -> Result<(), Error> {
+        bytes.fill(0);
+        let Backing::File { file, offset, length } = &self.backing else { return Ok(()) };
+        let distance = at - self.range.start;
+        let there = length.saturating_sub(distance).min(bytes.len() as u64);
+        let mut filled = 0;
+        while filled < there {
+            let rest = &mut bytes[filled as usize..there as usize];
+            let read = file.read_at(rest, offset + distance + filled);
+            match read
+                .map_err(|source| host::error(format!("reading the file mapped at {at}"), source))?
+            {
+                0 => break,
+                count => filled += count as u64,
+            }
+        }
+        Ok(())
     }
 }

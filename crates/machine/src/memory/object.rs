@@ -1,6 +1,6 @@
 //! Memory shared by several mappings: a memfd, and which of its pages have translated code.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Error;
 use super::host::{self, PAGE};
-use super::pages::Pages;
+use super::pages::{Page, Pages};
 
 /// Memory shared by several mappings, in one or several address spaces; clones are the same
 /// memory.
@@ -22,12 +22,14 @@ pub struct SharedObject {
 
 #[derive(Debug)]
 struct Inner {
-    name: String,
     number: u32,
+    name: String,
     file: File,
     length: AtomicU64,
     state: Mutex<State>,
 }
+
+const ZERO: Page = [0; PAGE as usize];
 
 /// Pages are counted from the object's start. Stamps come from [`CHANGES`].
 #[derive(Debug, Default)]
@@ -50,8 +52,8 @@ pub fn changes() -> u64 {
 }
 
 impl SharedObject {
-    /// `name` is for messages, `number` for the owner.
-    pub fn new(name: &str, number: u32) -> Result<SharedObject, Error> {
+    /// An object of length 0. Number and name are for the caller; the host sees the name.
+    pub fn new(number: u32, name: &str) -> Result<SharedObject, Error> {
         let label = std::ffi::CString::new(name.replace('\0', " ")).expect("no zero byte inside");
         // SAFETY: the name is a C string that outlives the call.
         let descriptor = unsafe { libc::memfd_create(label.as_ptr(), libc::MFD_CLOEXEC) };
@@ -63,7 +65,7 @@ impl SharedObject {
         let file = unsafe { File::from_raw_fd(descriptor) };
         let (length, state) = (AtomicU64::new(0), Mutex::default());
         Ok(SharedObject {
-            inner: Arc::new(Inner { name: name.into(), number, file, length, state }),
+            inner: Arc::new(Inner { number, name: name.into(), file, length, state }),
         })
     }
 
@@ -71,22 +73,80 @@ impl SharedObject {
     pub fn grow(&self, length: u64) -> Result<(), Error> {
         let _state = self.state();
         if length > self.length() {
-            self.inner.file.set_len(length).map_err(|source| {
-                let (name, size) = (&self.inner.name, host::amount(length));
-                host::error(format!("growing shared memory {name} to {size}"), source)
-            })?;
-            self.inner.length.store(length, Ordering::Release);
+            self.set_length(length)?;
         }
         Ok(())
     }
 
-    pub fn length(&self) -> u64 {
-        self.inner.length.load(Ordering::Acquire)
+    /// The caller holds the lock.
+    fn set_length(&self, length: u64) -> Result<(), Error> {
+        self.inner.file.set_len(length).map_err(|source| {
+            let (name, size) = (&self.inner.name, host::amount(length));
+            host::error(format!("making shared memory {name} {size} long"), source)
+        })?;
+        self.inner.length.store(length, Ordering::Release);
+        Ok(())
     }
 
-    /// As given to [`SharedObject::new`].
+    /// The pages that are not zero, by their number in the object, sharing memory with earlier
+    /// snapshots. Costs a comparison of every page that exists: any space may have written it.
+    pub fn snapshot(&self) -> Result<Pages, Error> {
+        let extents = self.extents()?;
+        let mut state = self.state();
+        let mut buffer = ZERO;
+        for page in extents.into_iter().flat_map(|extent| extent.start / PAGE..extent.end / PAGE) {
+            self.read_page(page, &mut buffer)?;
+            if buffer == ZERO {
+                state.pages.remove(page);
+            } else if state.pages.get(page).is_none_or(|known| **known != buffer) {
+                state.pages.insert(page, Arc::new(buffer));
+            }
+        }
+        Ok(state.pages.clone())
+    }
+
+    /// Makes length and contents what they were; code of what changes is stale in every space.
+    /// Mappings behind the end must be gone.
+    pub fn restore(&self, length: u64, wanted: &Pages) -> Result<(), Error> {
+        {
+            let _state = self.state();
+            if length != self.length() {
+                self.set_length(length)?;
+            }
+        }
+        let mut pages: BTreeSet<u64> = wanted.all().iter().map(|(page, _)| *page).collect();
+        let extents = self.extents()?;
+        pages.extend(extents.into_iter().flat_map(|e| e.start / PAGE..e.end / PAGE));
+        let mut buffer = ZERO;
+        for page in pages.into_iter().filter(|page| page * PAGE < length) {
+            self.read_page(page, &mut buffer)?;
+            let wanted = wanted.get(page).map_or(&ZERO, |contents| contents);
+            if buffer != *wanted {
+                let there = PAGE.min(length - page * PAGE) as usize;
+                self.write(page * PAGE, &wanted[..there])?;
+            }
+        }
+        self.state().pages = wanted.clone();
+        Ok(())
+    }
+
+    /// The last page may be cut short by the object's end; the rest of it is zero.
+    fn read_page(&self, page: u64, buffer: &mut Page) -> Result<(), Error> {
+        let length = PAGE.min(self.length() - page * PAGE) as usize;
+        buffer[length..].fill(0);
+        self.read(page * PAGE, &mut buffer[..length])
+    }
+
     pub fn number(&self) -> u32 {
         self.inner.number
+    }
+
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    pub fn length(&self) -> u64 {
+        self.inner.length.load(Ordering::Acquire)
     }
 
     pub(super) fn file(&self) -> &File {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::host::PAGE;
 
+/// Contents of a page.
 pub type Page = [u8; PAGE as usize];
 
 /// Bits of the page number that one level decides.
@@ -13,6 +14,8 @@ const BITS: u32 = 6;
 /// Six levels of six bits cover the 35 bits of a page number in the user half.
 const TOP: u32 = 5 * BITS;
 
+/// Contents of pages by page number: address, or offset in an object, divided by the page size.
+/// Clones share what is the same.
 #[derive(Clone, Debug, Default)]
 pub struct Pages {
     root: Option<Arc<Node>>,
@@ -44,7 +47,11 @@ impl Pages {
         }
     }
 
+    /// # Panics
+    ///
+    /// If the page does not lie in the user half of an address space.
     pub fn insert(&mut self, page: u64, contents: Arc<Page>) {
+        assert!(page < super::USER_END / PAGE, "page number {page:#x}");
         let root = self.root.get_or_insert_default();
         insert(Arc::make_mut(root), page, contents, TOP);
     }
@@ -71,6 +78,11 @@ impl Pages {
             collect(root, &pages, 0, TOP, &mut found);
         }
         found
+    }
+
+    /// All pages in order.
+    pub fn all(&self) -> Vec<(u64, Arc<Page>)> {
+        self.range(0..super::USER_END / PAGE)
     }
 
     /// Page numbers, in order, at which two maps differ or may: contents are the same if shared.

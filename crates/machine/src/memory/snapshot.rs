@@ -5,7 +5,8 @@
 //! follows every change of mappings, so that whatever it does not have is untouched and need
 //! not be kept: zero pages and unchanged pages of files. With marks of written words the set of
 //! changed pages is exact and a snapshot costs what was written; without, all pages that exist
-//! are compared. Shared objects are always compared, whole: other spaces write them too.
+//! are compared. Equal contents give equal records: a page that was written with what it held
+//! when mapped is not kept.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -15,7 +16,6 @@ use model::Address;
 
 use super::code::runs;
 use super::host::{self, PAGE};
-use super::object::SharedObject;
 use super::pages::{Page, Pages};
 use super::{Backing, Error, Mapping, Space, pages_of, residency};
 use crate::layout::UNIT_SHIFT;
@@ -86,29 +86,59 @@ impl Contents {
     }
 }
 
-/// The mappings and contents of an address space at one time. Clones, and successive snapshots
-/// of a space, share what is the same.
+/// The mappings and private contents of an address space at one time; contents of shared objects
+/// are for [`super::SharedObject::snapshot`]. Clones, and successive snapshots of a space, share
+/// what is the same.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     mappings: Arc<[Mapping]>,
     pages: Pages,
-    objects: Vec<(SharedObject, Pages)>,
 }
 
 impl Snapshot {
+    /// A snapshot that was taken elsewhere: mappings in ascending order, and the private pages
+    /// that are not as mapped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadRange`] for a mapping that could not be made or lies in another,
+    /// [`Error::NotMapped`] for a page outside of private mappings.
+    pub fn new(mappings: Vec<Mapping>, pages: Pages) -> Result<Snapshot, Error> {
+        let mut end = Address(0);
+        for mapping in &mappings {
+            super::check_range(&mapping.range)?;
+            if mapping.range.start < end || !mapping.backing.reaches(mapping.size()) {
+                return Err(Error::BadRange(mapping.range.clone()));
+            }
+            end = mapping.range.end;
+        }
+        for (page, _) in pages.all() {
+            let at = page * PAGE;
+            let behind = mappings.partition_point(|mapping| mapping.range.start.0 <= at);
+            let mapping = behind.checked_sub(1).map(|index| &mappings[index]);
+            let private = mapping.is_some_and(|mapping| {
+                at < mapping.range.end.0 && !matches!(mapping.backing, Backing::Shared { .. })
+            });
+            if !private {
+                return Err(Error::NotMapped(Address(at)));
+            }
+        }
+        Ok(Snapshot { mappings: mappings.into(), pages })
+    }
+
     pub fn mappings(&self) -> &[Mapping] {
         &self.mappings
     }
 
-    /// Private pages that are kept because they are not as mapped.
-    pub fn page_count(&self) -> usize {
-        self.pages.range(0..super::USER_END / PAGE).len()
+    /// Private pages that are kept because they are not as mapped, by the number of their
+    /// address.
+    pub fn pages(&self) -> &Pages {
+        &self.pages
     }
 }
 
 impl Space {
-    /// Keeps the mappings and contents of now, with those of shared objects that are mapped.
-    /// Marks that nobody took yet stay.
+    /// Keeps the mappings and private contents of now. Marks that nobody took yet stay.
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
         self.update_contents()?;
         self.contents.shared = true;
@@ -120,19 +150,11 @@ impl Space {
                 mappings
             }
         };
-        let mut objects: Vec<(SharedObject, Pages)> = Vec::new();
-        for mapping in self.mappings.values() {
-            if let Backing::Shared { object, .. } = &mapping.backing
-                && !objects.iter().any(|(other, _)| other.same(object))
-            {
-                objects.push((object.clone(), object_pages(object)?));
-            }
-        }
-        Ok(Snapshot { mappings, pages: self.contents.pages.clone(), objects })
+        Ok(Snapshot { mappings, pages: self.contents.pages.clone() })
     }
 
-    /// Makes mappings and contents those of a snapshot, of this or of another space (so that a
-    /// fork is a restore into a new space). Nothing is marked as written, marks that nobody
+    /// Makes mappings and private contents those of a snapshot, of this or of another space (so
+    /// that a fork is a restore into a new space). Nothing is marked as written, marks that nobody
     /// took stay, and code made of what changes is stale. After an error the space is in
     /// between, but can be restored again.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
@@ -153,9 +175,6 @@ impl Space {
         self.contents.shared = true;
         self.contents.mappings = Some(snapshot.mappings.clone());
         self.contents.dirty_complete = self.written_marked();
-        for (object, pages) in &snapshot.objects {
-            restore_object(object, pages)?;
-        }
         Ok(())
     }
 
@@ -240,13 +259,14 @@ impl Space {
             if matches!(mapping.backing, Backing::Shared { .. }) {
                 continue;
             }
-            let zero_backed = matches!(mapping.backing, Backing::Zero);
             self.read(at, &mut buffer)?;
+            let known = self.contents.pages.get(page).is_some_and(|known| **known == buffer);
+            let as_mapped = !known && is_as_mapped(mapping, at, &buffer)?;
             let contents = &mut self.contents;
             contents.costs.compared += 1;
-            if zero_backed && buffer == ZERO {
+            if as_mapped {
                 contents.pages.remove(page);
-            } else if contents.pages.get(page).is_none_or(|known| **known != buffer) {
+            } else if !known {
                 contents.costs.copied += 1;
                 contents.pages.insert(page, Arc::new(buffer));
             }
@@ -342,42 +362,9 @@ impl Space {
     }
 }
 
-/// The pages of an object that are not zero, shared with earlier snapshots.
-fn object_pages(object: &SharedObject) -> Result<Pages, Error> {
-    let extents = object.extents()?;
-    let mut state = object.state();
-    let mut buffer = ZERO;
-    for page in extents.into_iter().flat_map(|extent| extent.start / PAGE..extent.end / PAGE) {
-        read_object_page(object, page, &mut buffer)?;
-        if buffer == ZERO {
-            state.pages.remove(page);
-        } else if state.pages.get(page).is_none_or(|known| **known != buffer) {
-            state.pages.insert(page, Arc::new(buffer));
-        }
-    }
-    Ok(state.pages.clone())
-}
-
-fn restore_object(object: &SharedObject, wanted: &Pages) -> Result<(), Error> {
-    let extents = object.extents()?;
-    let all = wanted.range(0..super::USER_END / PAGE);
-    let mut pages: BTreeSet<u64> = all.iter().map(|(page, _)| *page).collect();
-    pages.extend(extents.into_iter().flat_map(|e| e.start / PAGE..e.end / PAGE));
-    let mut buffer = ZERO;
-    for page in pages {
-        read_object_page(object, page, &mut buffer)?;
-        let wanted = wanted.get(page).map_or(&ZERO, |contents| contents);
-        if buffer != *wanted {
-            let length = PAGE.min(object.length() - page * PAGE) as usize;
-            object.write(page * PAGE, &wanted[..length])?;
-        }
-    }
-    Ok(())
-}
-
-/// The last page may be cut short by the object's end; the rest of it is zero.
-fn read_object_page(object: &SharedObject, page: u64, buffer: &mut Page) -> Result<(), Error> {
-    let length = PAGE.min(object.length() - page * PAGE) as usize;
-    buffer[length..].fill(0);
-    object.read(page * PAGE, &mut buffer[..length])
+/// Whether a private page holds what it held when it was mapped.
+fn is_as_mapped(mapping: &Mapping, at: Address, contents: &Page) -> Result<bool, Error> {
+    let mut mapped = ZERO;
+    mapping.read_original(at, &mut mapped)?;
+    Ok(*contents == mapped)
 }

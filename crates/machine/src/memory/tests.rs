@@ -168,7 +168,7 @@ fn forced_writes_leave_the_file_alone() {
     let file = tempfile::tempfile().unwrap();
     file.write_all_at(&[9; 8192], 0).unwrap();
     let file = Arc::new(file);
-    let object = SharedObject::new("object", 0).unwrap();
+    let object = SharedObject::new(1, "object").unwrap();
     object.grow(PAGE).unwrap();
     let mut space = Space::new();
     for (index, protection) in [NONE, R, RX, RW].into_iter().enumerate() {
@@ -216,7 +216,7 @@ fn access_names_the_first_offender() {
 
 #[test]
 fn shared_pages_behind_the_end_are_not_there() {
-    let object = SharedObject::new("object", 0).unwrap();
+    let object = SharedObject::new(1, "object").unwrap();
     object.grow(100).unwrap();
     let mut space = Space::new();
     space.map(pages(16, 2), RW, Backing::Shared { object: object.clone(), offset: 0 }).unwrap();
@@ -230,7 +230,7 @@ fn shared_pages_behind_the_end_are_not_there() {
 fn a_write_through_any_alias_makes_code_stale() {
     let _guard = one_at_a_time();
     let mut tables = Tables::reserve().unwrap();
-    let object = SharedObject::new("jit", 0).unwrap();
+    let object = SharedObject::new(1, "jit").unwrap();
     object.grow(4 * PAGE).unwrap();
     let shared = |offset| Backing::Shared { object: object.clone(), offset };
     let (mut one, mut two) = (Space::new(), Space::new());
@@ -351,7 +351,7 @@ fn a_snapshot_costs_what_was_written() {
     let first = space.snapshot().unwrap();
     assert_eq!(space.costs().compared - before.compared, 101);
     assert_eq!(space.costs().copied - before.copied, 100);
-    assert_eq!(first.page_count(), 100);
+    assert_eq!(first.pages().all().len(), 100);
     // Taking marks does not hide what changed from the next snapshot, nor the reverse.
     assert_eq!(space.take_written().unwrap().len(), 101);
     marked_write(&mut space, Address(16 * PAGE), 500);
@@ -398,7 +398,7 @@ fn parked_spaces_can_be_read_and_come_back() {
         space.park().unwrap();
         assert!(space.islands.is_empty());
         assert_eq!((word(&space, 20), word(&space, 21)), (7, 0));
-        assert_eq!(space.snapshot().unwrap().page_count(), 2);
+        assert_eq!(space.snapshot().unwrap().pages().all().len(), 2);
         space.activate(&mut tables).unwrap();
         assert_eq!((word(&space, 20), word(&space, 1 << 22)), (7, 8));
         assert_eq!(tables.get(0).0, space.host(Address(0)).unwrap());
@@ -469,8 +469,8 @@ fn lack_of_address_space_is_an_error_with_advice() {
 }
 
 #[test]
-fn snapshots_hold_shared_objects() {
-    let object = SharedObject::new("object", 0).unwrap();
+fn snapshots_of_shared_objects() {
+    let object = SharedObject::new(1, "object").unwrap();
     object.grow(3 * PAGE + 100).unwrap();
     let (mut one, mut two) = (Space::new(), Space::new());
     for space in [&mut one, &mut two] {
@@ -479,16 +479,78 @@ fn snapshots_hold_shared_objects() {
     }
     guest_write(&one, Address(16 * PAGE), 1);
     guest_write(&one, Address(19 * PAGE + 80), 2);
-    let snapshot = one.snapshot().unwrap();
+    let (snapshot, length) = (object.snapshot().unwrap(), object.length());
+    object.grow(length + PAGE).unwrap();
     guest_write(&two, Address(16 * PAGE), 5);
     guest_write(&two, Address(17 * PAGE), 6);
     guest_write(&two, Address(19 * PAGE + 80), 7);
-    let later = two.snapshot().unwrap();
-    one.restore(&snapshot).unwrap();
+    let later = object.snapshot().unwrap();
+    assert_eq!(snapshot.differences(&later), [0, 1, 3]);
+    object.restore(length, &snapshot).unwrap();
+    assert_eq!(object.length(), length);
     assert_eq!([16, 17].map(|page| word(&two, page)), [1, 0]);
     assert_eq!(two.read_u64(Address(19 * PAGE + 80)).unwrap(), 2);
-    one.restore(&later).unwrap();
+    object.restore(length, &later).unwrap();
     assert_eq!([16, 17].map(|page| word(&one, page)), [5, 6]);
+    assert!(object.snapshot().unwrap().differences(&later).is_empty());
+}
+
+#[test]
+fn equal_contents_give_equal_snapshots() {
+    use std::io::Write;
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&[7; 2 * PAGE as usize + 100]).unwrap();
+    let file = Arc::new(file);
+    let backing = || Backing::File { file: file.clone(), offset: 0, length: 2 * PAGE + 50 };
+    let mut space = Space::new();
+    for marks in [false, true] {
+        space.enable_marks(marks, false).unwrap();
+        space.map(pages(16, 4), RW, backing()).unwrap();
+        space.map(pages(32, 4), RW, Backing::Zero).unwrap();
+        // Written with what was there, and changed back.
+        space.write(Address(17 * PAGE), &[7; 8]).unwrap();
+        space.write(Address(18 * PAGE), &[9; 8]).unwrap();
+        space.write(Address(33 * PAGE), &[1; 8]).unwrap();
+        let numbers = |space: &mut Space| -> Vec<u64> {
+            space.snapshot().unwrap().pages().all().iter().map(|(page, _)| *page).collect()
+        };
+        assert_eq!(numbers(&mut space), [18, 33]);
+        space.write(Address(18 * PAGE), &[7; 8]).unwrap();
+        space.write(Address(33 * PAGE), &[0; 8]).unwrap();
+        assert!(numbers(&mut space).is_empty());
+    }
+}
+
+#[test]
+fn snapshots_from_elsewhere_are_checked() {
+    let mapping =
+        |first, count, backing| Mapping { range: pages(first, count), protection: RW, backing };
+    let page = |number| {
+        let mut pages = Pages::default();
+        pages.insert(number, Arc::new([1; PAGE as usize]));
+        pages
+    };
+    let object = SharedObject::new(1, "object").unwrap();
+    let shared = |offset| Backing::Shared { object: object.clone(), offset };
+    let good = vec![mapping(16, 4, Backing::Zero), mapping(20, 4, shared(PAGE))];
+    let snapshot = Snapshot::new(good.clone(), page(19)).unwrap();
+    let mut space = Space::new();
+    space.restore(&snapshot).unwrap();
+    assert_eq!(word(&space, 19), 0x0101_0101_0101_0101);
+    for number in [15, 20, 24] {
+        let result = Snapshot::new(good.clone(), page(number));
+        assert!(matches!(result, Err(Error::NotMapped(_))), "{number}");
+    }
+    for bad in [
+        vec![mapping(16, 4, Backing::Zero), mapping(19, 4, Backing::Zero)],
+        vec![mapping(16, 0, Backing::Zero)],
+        vec![mapping(USER_END / PAGE - 1, 2, Backing::Zero)],
+        vec![mapping(16, 4, shared(5))],
+        vec![mapping(16, 4, shared(u64::MAX / PAGE * PAGE))],
+    ] {
+        let result = Snapshot::new(bad.clone(), Pages::default());
+        assert!(matches!(result, Err(Error::BadRange(_))), "{bad:?}");
+    }
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Session {
 
     fn monitor_of(&self, opened: &OpenedFd) -> Option<Monitor> {
         let identity = FileIdentity { device: opened.device, inode: opened.inode };
-        if self.shared.existing(identity).is_some() {
+        if self.mapped_file(identity).is_some() {
             return Some(Monitor::Mapped(identity));
         }
         if opened.path == b"terminal" {
@@ -103,7 +103,7 @@ impl Session {
         };
         match self.files_of_mut(tid)?.monitor(arguments[0] as i32) {
             Some(Monitor::Mapped(identity)) => {
-                if let Some(file) = self.shared.existing(identity) {
+                if let Some(file) = self.mapped_file(identity) {
                     file.object.grow(offset.saturating_add(length))?;
                 }
             }

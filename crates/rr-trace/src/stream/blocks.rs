@@ -7,6 +7,7 @@
 use std::fmt;
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
+use serde::{Deserialize, Serialize};
 
 use super::source::{Input, Source};
 use crate::Error;
@@ -20,7 +21,7 @@ const OUTPUT_BYTES: usize = 64 << 10;
 const TABLE_STEP: u64 = 1 << 20;
 
 /// A place in one stream, found by reading up to it or through a [`BlockTable`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamPosition {
     /// In the file: the header of a block.
     pub block_offset: u64,

@@ -118,7 +118,7 @@ struct World {
     objects: [SharedObject; 2],
     file: Arc<File>,
     file_bytes: Vec<u8>,
-    snapshots: Vec<(Snapshot, Model)>,
+    snapshots: Vec<(Snapshot, [Pages; 2], Model)>,
 }
 
 const OBJECT_PAGES: u64 = 12;
@@ -134,7 +134,7 @@ impl World {
         let mut file = tempfile::tempfile().unwrap();
         let file_bytes: Vec<u8> = (0..FILE_LENGTH + 500).map(|i| (i % 251) as u8 + 1).collect();
         file.write_all(&file_bytes).unwrap();
-        let objects = ["a", "b"].map(|name| SharedObject::new(name, 0).unwrap());
+        let objects = [1, 2].map(|number| SharedObject::new(number, "object").unwrap());
         objects.iter().for_each(|object| object.grow(OBJECT_PAGES * PAGE).unwrap());
         let model = Model {
             pages: BTreeMap::new(),
@@ -192,7 +192,8 @@ impl World {
             }
             Step::Snapshot => {
                 let snapshot = self.space.snapshot().unwrap();
-                self.snapshots.push((snapshot, self.model.clone()));
+                let objects = self.objects.each_ref().map(|object| object.snapshot().unwrap());
+                self.snapshots.push((snapshot, objects, self.model.clone()));
             }
             Step::Restore(which) => self.restore(which),
             Step::Park => self.space.park().unwrap(),
@@ -308,18 +309,12 @@ impl World {
         if self.snapshots.is_empty() {
             return;
         }
-        let (snapshot, model) = &self.snapshots[which as usize % self.snapshots.len()];
+        let (snapshot, objects, model) = &self.snapshots[which as usize % self.snapshots.len()];
         self.space.restore(snapshot).unwrap();
-        let before = std::mem::replace(&mut self.model, model.clone());
-        // Objects that were not mapped then are not part of the snapshot.
-        for object in 0..2 {
-            if !snapshot.mappings().iter().any(|m| {
-                matches!(&m.backing,
-                Backing::Shared { object: o, .. } if o.same(&self.objects[object]))
-            }) {
-                self.model.objects[object] = before.objects[object].clone();
-            }
+        for (object, pages) in self.objects.iter().zip(objects) {
+            object.restore(OBJECT_PAGES * PAGE, pages).unwrap();
         }
+        let before = std::mem::replace(&mut self.model, model.clone());
         let after = &self.model;
         let mut stale = before.stale.clone();
         for page in &before.code {
