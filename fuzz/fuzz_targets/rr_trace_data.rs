@@ -1,4 +1,5 @@
-//! `cargo +nightly fuzz run rr_trace_data`; seeds: the file of that stream in any recording.
+//! `cargo +nightly fuzz run rr_trace_data`; seeds: `data` of any
+//! recording, and what `cargo run -p rr-trace --example fuzz_seeds` makes of it.
 #![no_main]
 
 #[allow(dead_code)]
@@ -7,4 +8,5 @@ mod parsers;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     _ = parsers::data(bytes);
+    _ = parsers::data(&parsers::stored(bytes));
 });

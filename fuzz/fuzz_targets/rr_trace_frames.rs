@@ -1,4 +1,5 @@
-//! `cargo +nightly fuzz run rr_trace_frames`; seeds: the file of that stream in any recording.
+//! `cargo +nightly fuzz run rr_trace_frames`; seeds: `events` of any
+//! recording, and what `cargo run -p rr-trace --example fuzz_seeds` makes of it.
 #![no_main]
 
 #[allow(dead_code)]
@@ -7,4 +8,5 @@ mod parsers;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     _ = parsers::frames(bytes);
+    _ = parsers::frames(&parsers::stored(bytes));
 });

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run rr_trace_header`; seeds: the file of that stream in any recording.
+//! `cargo +nightly fuzz run rr_trace_header`; seeds: `version` of any recording.
 #![no_main]
 
 #[allow(dead_code)]

@@ -1,9 +1,10 @@
 //! `cargo xtask check`: exactly what continuous integration runs.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{tidy, workspace};
 
@@ -15,7 +16,8 @@ enum Outcome {
 
 type Step = (&'static str, fn() -> Result<Outcome>);
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
+    ("recordings", recordings),
     ("format", || cargo(&["fmt", "--all", "--check"])),
     ("tidy", || tidy::run().map(|()| Outcome::Passed)),
     ("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
@@ -50,6 +52,22 @@ pub fn run() -> Result<()> {
         return Ok(());
     }
     bail!("failed: {}", failed.join(", "))
+}
+
+/// Whether the recordings are there that are too large for the tree. Tests that want them fail
+/// without, each by itself; this says it once and first.
+fn recordings() -> Result<Outcome> {
+    let directory = match std::env::var_os("PERNOSCO_TRACES") {
+        Some(directory) => PathBuf::from(directory),
+        None => workspace::root().join("../shared/traces"),
+    };
+    ensure!(
+        directory.is_dir(),
+        "there is no {}, and tests that read recordings from it will fail: \
+         set PERNOSCO_TRACES to their directory",
+        directory.display()
+    );
+    Ok(Outcome::Passed)
 }
 
 /// One process a test where possible: there is one machine a process, and tests that need it

@@ -119,20 +119,6 @@ fn decompressed(stream: &[u8]) -> Vec<u8> {
     all
 }
 
-/// One block that holds `bytes` uncompressed (RFC 7932, 9.2).
-fn block(bytes: &[u8]) -> Vec<u8> {
-    let mut brotli = Vec::new();
-    for (index, part) in bytes.chunks(1 << 16).enumerate() {
-        let header = (part.len() as u32 - 1) << 3 | 1 << 19;
-        let header = if index == 0 { header << 1 } else { header };
-        brotli.extend(&header.to_le_bytes()[..3]);
-        brotli.extend(part);
-    }
-    brotli.push(if bytes.is_empty() { 6 } else { 3 });
-    let lengths = [brotli.len() as u32, bytes.len() as u32];
-    lengths.into_iter().flat_map(u32::to_le_bytes).chain(brotli).collect()
-}
-
 /// Damages real files and, below the compression, real messages, for a while.
 fn fuzz(file: &str, compressed: bool, parse: Parser) {
     let seeds: Vec<Vec<u8>> =
@@ -148,7 +134,7 @@ fn fuzz(file: &str, compressed: bool, parse: Parser) {
         let pool = if below { &messages } else { &seeds };
         let mut bytes = pool[random.below(pool.len())].clone();
         damage(&mut bytes, &mut random);
-        let bytes = if below { block(&bytes) } else { bytes };
+        let bytes = if below { parsers::stored(&bytes) } else { bytes };
         let (_, error) = parse(&bytes);
         runs += 1;
         if let Some(error) = error {
@@ -233,11 +219,11 @@ fn blocks_that_decompress_to_far_more_than_they_are() {
     for _ in 0..words.div_ceil(256) {
         packed.extend([0, 255]);
     }
-    let (good, error) = parsers::frames(&block(&packed));
+    let (good, error) = parsers::frames(&parsers::stored(&packed));
     // All zero is a valid frame: no pointer, everything at its default.
     assert_eq!(good, 1, "{error:?}");
     let claim = [0xf0, 0xff, 0xff, 0xff, 0x00];
-    let (_, error) = parsers::frames(&block(&claim));
+    let (_, error) = parsers::frames(&parsers::stored(&claim));
     assert!(matches!(error, Some(Error::Truncated { .. } | Error::TooLarge { .. })), "{error:?}");
     check_memory();
 }
@@ -275,7 +261,7 @@ fn lists_that_share_memory() {
             [tag].into_iter().chain(used).chain(run).collect::<Vec<_>>()
         })
         .collect();
-    let (good, error) = parsers::frames(&block(&packed));
+    let (good, error) = parsers::frames(&parsers::stored(&packed));
     assert_eq!(good, 0);
     let text = error.unwrap().to_string();
     assert!(text.contains("limit"), "{text}");

@@ -31,7 +31,8 @@ pub struct Options {
     /// Words for it behind `record`, such as --rr-argument=-A --rr-argument="AMD Zen".
     #[arg(long, allow_hyphen_values = true, value_name = "WORD")]
     rr_argument: Vec<String>,
-    /// One so-manieth of the work of `bench machine`: 50 means about 100 million instructions.
+    /// One so-manieth of the work of `bench machine`: 50 means 80 to 430 million
+    /// instructions.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     share: u32,
     /// Runs of each, of which the fastest counts.

@@ -88,3 +88,18 @@ pub fn data(bytes: &[u8]) -> Outcome {
     }
     (good, None)
 }
+
+/// A file of one block that holds `bytes` uncompressed (RFC 7932, 9.2), where damage hits the
+/// messages and not the compression.
+pub fn stored(bytes: &[u8]) -> Vec<u8> {
+    let mut brotli = Vec::new();
+    for (index, part) in bytes.chunks(1 << 16).enumerate() {
+        let header = (part.len() as u32 - 1) << 3 | 1 << 19;
+        let header = if index == 0 { header << 1 } else { header };
+        brotli.extend(&header.to_le_bytes()[..3]);
+        brotli.extend(part);
+    }
+    brotli.push(if bytes.is_empty() { 6 } else { 3 });
+    let lengths = [brotli.len() as u32, bytes.len() as u32];
+    lengths.into_iter().flat_map(u32::to_le_bytes).chain(brotli).collect()
+}
