@@ -166,9 +166,10 @@ impl Machine {
     /// Runs guest code of `space` from `cpu`, whose counts go on from what they are.
     pub fn run(&mut self, space: &mut Space, cpu: &mut Cpu, limits: Limits) -> Result<Exit, Error> {
         self.enter_space(space, cpu)?;
-        self.observing.begin();
+        self.observing.begin(space, cpu);
         let exit = self.run_loop(space, cpu, limits);
         self.leave_space(cpu);
+        self.observing.end(space, cpu, &exit);
         exit
     }
 
@@ -181,7 +182,7 @@ impl Machine {
         iterations: Option<u64>,
     ) -> Result<Exit, Error> {
         self.enter_space(space, cpu)?;
-        self.observing.begin();
+        self.observing.begin_step();
         let exit = self.step_here(space, cpu, iterations);
         self.leave_space(cpu);
         exit
