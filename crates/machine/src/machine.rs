@@ -243,6 +243,7 @@ impl Machine {
             let left = instructions.unwrap_or(u64::MAX).min(ticks.unwrap_or(u64::MAX));
             let careful = self.observing.is_careful(cpu);
             let step = if left <= SLACK || stuck || hooked && first || careful {
+                stuck = false;
                 self.single(space, cpu)?
             } else {
                 let before = (cpu.instructions, cpu.rip);
@@ -356,7 +357,6 @@ impl Machine {
                 cpu.rip = address;
                 Step::Exit(Exit::Hook)
             }
-            ExitKind::NoFetch { address } => Step::Exit(fetch_fault(space, address)),
             ExitKind::Emulate { address } => {
                 cpu.rip = address;
                 match fetch(space, address) {
@@ -627,8 +627,9 @@ impl Machine {
     }
 
     fn make(&mut self, space: &Space, start: Address, mode: Mode) -> Result<Option<u32>, Error> {
-        let mut first = [0];
-        if space.fetch(start, &mut first) == 0 {
+        // Nothing is kept of an instruction that is cut off: its rest may come.
+        let mut first = [0; 15];
+        if space.fetch(start, &mut first) < first.len() && fetch(space, start).is_none() {
             return Ok(None);
         }
         let site = match self.cache.site(self.observations.counters()) {

@@ -124,7 +124,8 @@ impl Observations {
         for entry in words(layout::CALL_LOG, state.call_log).as_chunks::<4>().0 {
             let retired = (entry[2].wrapping_sub(start) as i64 >> 24) as u64;
             // The stack may have been another one; its guest address is found from the host's.
-            let stack = space.guest(entry[1]).unwrap_or(Address(entry[1].wrapping_add(back)));
+            let there = space.guest_nearby(entry[1]);
+            let stack = there.unwrap_or(Address(entry[1].wrapping_add(back)));
             self.calls.push(CallRecord {
                 call: entry[3] != 0,
                 target: Address(entry[0]),
