@@ -134,8 +134,8 @@ impl Machine {
         }
     }
 
-    /// Stop before executing any of these addresses, in any address space. `run` never stops at
-    /// a hook at its very first instruction.
+    /// Stop before executing any of these addresses, in any address space: once for each
+    /// execution. `run` never stops at a hook at its very first instruction.
     pub fn set_hooks(&mut self, addresses: &[Address]) {
         let hooks: BTreeSet<Address> = addresses.iter().copied().collect();
         let changed: Vec<Address> = hooks.symmetric_difference(&self.hooks).copied().collect();
@@ -173,8 +173,8 @@ impl Machine {
         exit
     }
 
-    /// Executes one instruction. A `rep` string runs at most `iterations` iterations and retires
-    /// only when it has finished (rip stays otherwise).
+    /// Executes one instruction, whatever hooks and watches there are. A `rep` string runs at most
+    /// `iterations` iterations and retires only when it has finished (rip stays otherwise).
     pub fn step(
         &mut self,
         space: &mut Space,

@@ -49,7 +49,8 @@ pub struct ControlFlow {
 /// Instructions of a slice that may log something: all of its budget, and those of the last block
 /// that come before the place where it counts.
 const LOGGING: u64 = SLICE + BLOCK_MAX as u64;
-/// A store of 64 bytes; whatever stores more is carried out by the engine.
+/// A store of 64 bytes; whatever stores more is carried out by the engine (see the test of
+/// `translate::classify`).
 const STORE_ENTRIES: u64 = 8;
 const _: () = {
     assert!(LOGGING <= length(layout::FLOW_LOG));
