@@ -78,8 +78,6 @@ pub enum ExitKind {
     Emulate { address: Address },
     /// `address` is hooked.
     Hook { address: Address },
-    /// No bytes to execute at `address`.
-    NoFetch { address: Address },
 }
 
 #[derive(Debug)]

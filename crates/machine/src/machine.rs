@@ -134,8 +134,8 @@ impl Machine {
         }
     }
 
-    /// Stop before executing any of these addresses, in any address space. `run` never stops at
-    /// a hook at its very first instruction.
+    /// Stop before executing any of these addresses, in any address space: once for each
+    /// execution. `run` never stops at a hook at its very first instruction.
     pub fn set_hooks(&mut self, addresses: &[Address]) {
         let hooks: BTreeSet<Address> = addresses.iter().copied().collect();
         let changed: Vec<Address> = hooks.symmetric_difference(&self.hooks).copied().collect();
@@ -166,14 +166,15 @@ impl Machine {
     /// Runs guest code of `space` from `cpu`, whose counts go on from what they are.
     pub fn run(&mut self, space: &mut Space, cpu: &mut Cpu, limits: Limits) -> Result<Exit, Error> {
         self.enter_space(space, cpu)?;
-        self.observing.begin();
+        self.observing.begin(space, cpu);
         let exit = self.run_loop(space, cpu, limits);
         self.leave_space(cpu);
+        self.observing.end(space, cpu, &exit);
         exit
     }
 
-    /// Executes one instruction. A `rep` string runs at most `iterations` iterations and retires
-    /// only when it has finished (rip stays otherwise).
+    /// Executes one instruction, whatever hooks and watches there are. A `rep` string runs at most
+    /// `iterations` iterations and retires only when it has finished (rip stays otherwise).
     pub fn step(
         &mut self,
         space: &mut Space,
@@ -181,7 +182,7 @@ impl Machine {
         iterations: Option<u64>,
     ) -> Result<Exit, Error> {
         self.enter_space(space, cpu)?;
-        self.observing.begin();
+        self.observing.begin_step();
         let exit = self.step_here(space, cpu, iterations);
         self.leave_space(cpu);
         exit
@@ -242,6 +243,7 @@ impl Machine {
             let left = instructions.unwrap_or(u64::MAX).min(ticks.unwrap_or(u64::MAX));
             let careful = self.observing.is_careful(cpu);
             let step = if left <= SLACK || stuck || hooked && first || careful {
+                stuck = false;
                 self.single(space, cpu)?
             } else {
                 let before = (cpu.instructions, cpu.rip);
@@ -355,7 +357,6 @@ impl Machine {
                 cpu.rip = address;
                 Step::Exit(Exit::Hook)
             }
-            ExitKind::NoFetch { address } => Step::Exit(fetch_fault(space, address)),
             ExitKind::Emulate { address } => {
                 cpu.rip = address;
                 match fetch(space, address) {
@@ -626,8 +627,9 @@ impl Machine {
     }
 
     fn make(&mut self, space: &Space, start: Address, mode: Mode) -> Result<Option<u32>, Error> {
-        let mut first = [0];
-        if space.fetch(start, &mut first) == 0 {
+        // Nothing is kept of an instruction that is cut off: its rest may come.
+        let mut first = [0; 15];
+        if space.fetch(start, &mut first) < first.len() && fetch(space, start).is_none() {
             return Ok(None);
         }
         let site = match self.cache.site(self.observations.counters()) {

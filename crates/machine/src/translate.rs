@@ -119,10 +119,10 @@ enum End {
     Flow,
     Next(Address),
     Hook(Address),
-    NoFetch(Address),
 }
 
-/// Translates the block at `start`. Bytes are taken from `space` where they are executable.
+/// Translates the block at `start`, where a whole instruction can be fetched. Bytes are taken from
+/// `space` where they are executable.
 pub fn translate(
     tools: &mut Tools,
     space: &Space,
@@ -188,7 +188,13 @@ fn decode(
                 break None;
             }
             if mode == Mode::Fast && hooks.contains(&at) {
-                decoded.end = End::Hook(at);
+                // A block of its own, found by its place when the hook goes.
+                decoded.end = if decoded.instructions.is_empty() {
+                    decoded.sources.push(at.range(1));
+                    End::Hook(at)
+                } else {
+                    End::Next(at)
+                };
                 break None;
             }
             let position = decoder.position();
@@ -196,11 +202,8 @@ fn decode(
             if instruction.is_invalid()
                 && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes
             {
-                decoded.end = if decoded.instructions.is_empty() {
-                    End::NoFetch(Address(from.0 + length as u64))
-                } else {
-                    End::Next(at)
-                };
+                // The caller has seen the first instruction whole.
+                decoded.end = End::Next(at);
                 break None;
             }
             let bytes = &buffer[position..position + instruction.len()];
@@ -274,7 +277,6 @@ impl Translator<'_> {
             End::Flow => {}
             End::Next(target) => self.go(target),
             End::Hook(address) => self.leave(ExitKind::Hook { address }),
-            End::NoFetch(address) => self.leave(ExitKind::NoFetch { address }),
         }
     }
 
