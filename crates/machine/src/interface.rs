@@ -1,6 +1,8 @@
 //! The vocabulary of running: limits, exits, traps, faults, observers.
 use model::Address;
 
+use crate::Space;
+
 /// How far to run. A limit that is reached already stops at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
@@ -81,6 +83,15 @@ pub struct Observers {
     pub control_flow: bool,
     /// Log every store with address, size and old value: `Machine::take_stores`.
     pub stores: bool,
+}
+
+/// Says which conditional branches count as ticks, where not all of them do.
+///
+/// It is asked when code is translated, or executed by itself; the answer may depend on the
+/// mapping of the branch and on its bytes, nothing else. Must not panic.
+pub trait TickFilter: std::fmt::Debug {
+    /// Whether the conditional branch at `address` counts.
+    fn counts(&self, space: &Space, address: Address) -> bool;
 }
 
 /// A range to stop at; see `Machine::set_watches`.

@@ -61,7 +61,7 @@ impl Session {
         self.go_to(checkpoint).map_err(|problem| self.error_here(problem))
     }
 
-    fn make_checkpoint(&mut self) -> Result<Checkpoint> {
+    pub(crate) fn make_checkpoint(&mut self) -> Result<Checkpoint> {
         let mut spaces = BTreeMap::new();
         for (id, space) in &mut self.spaces {
             spaces.insert(*id, (space.marks.clone(), space.space.snapshot()?));
@@ -78,7 +78,7 @@ impl Session {
             moment: self.moment,
             started: self.started,
             last_task: self.last_task,
-            tick_rule: self.tick_rule,
+            tick_rule: self.ticks.rule,
             hooks: self.hooks.clone(),
             tasks_created: self.tasks_created,
             next_id: self.next_id,
@@ -103,6 +103,18 @@ impl Session {
     }
 
     fn go_to(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        if !self.accept_ticks(checkpoint.tick_rule) {
+            let rules = (checkpoint.tick_rule, self.ticks.rule);
+            return Err(Problem::unsupported(format!(
+                "a checkpoint made under the tick rule {} in a replay under {}",
+                rules.0, rules.1
+            )));
+        }
+        self.return_to(checkpoint)
+    }
+
+    /// As `go_to`, whatever the tick rule.
+    pub(crate) fn return_to(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let gone: Vec<_> =
             self.spaces.keys().filter(|id| !checkpoint.spaces.contains_key(id)).copied().collect();
         for id in gone {
@@ -130,7 +142,6 @@ impl Session {
         self.moment = checkpoint.moment;
         self.started = checkpoint.started;
         self.last_task = checkpoint.last_task;
-        self.tick_rule = checkpoint.tick_rule;
         self.tasks_created = checkpoint.tasks_created;
         self.next_id = checkpoint.next_id;
         self.current = checkpoint.current.clone();
