@@ -4,8 +4,8 @@
 mod access;
 mod bits;
 mod branch;
-pub(crate) mod components;
 mod chosen;
+pub(crate) mod components;
 mod gather;
 pub(crate) mod host;
 mod masked;

@@ -1,6 +1,8 @@
 //! The vocabulary of running: limits, exits, traps, faults, observers.
 use model::Address;
 
+use crate::Space;
+
 /// How far to run. A limit that is reached already stops at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
@@ -101,6 +103,15 @@ pub struct Observers {
     /// all of them in reverse gives the memory from before. A compare-and-exchange that fails
     /// stores what was there; bytes that a mask excludes may be there with the value they keep.
     pub stores: bool,
+}
+
+/// Says which conditional branches count as ticks, where not all of them do.
+///
+/// It is asked when code is translated, or executed by itself; the answer may depend on the
+/// mapping of the branch and on its bytes, nothing else. Must not panic.
+pub trait TickFilter: std::fmt::Debug {
+    /// Whether the conditional branch at `address` counts.
+    fn counts(&self, space: &Space, address: Address) -> bool;
 }
 
 /// A range to stop at in whatever address space, before an instruction stores to one of its bytes;

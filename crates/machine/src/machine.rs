@@ -9,6 +9,7 @@ mod observed;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::marker::PhantomData;
+use std::rc::Rc;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use model::{Address, gpr};
@@ -26,7 +27,7 @@ use crate::state::{EXIT_FAULT, EXIT_INDIRECT, State, state};
 use crate::translate::{Class, Tools, classify, translate};
 use crate::{
     CallRecord, ControlFlow, Cpu, Error, Exit, FLAG_TRAP, Fault, Limits, Observers, Options, Space,
-    Statistics, StoreRecord, entry, layout,
+    Statistics, StoreRecord, TickFilter, entry, layout,
 };
 use observed::{Observing, correct_executions};
 
@@ -148,6 +149,13 @@ impl Machine {
                 directory.invalidate(&address.range(1), &mut self.cache);
             }
         }
+    }
+
+    /// From now on only the conditional branches count that the filter names; all of them
+    /// without one. Translations are dropped.
+    pub fn set_tick_filter(&mut self, filter: Option<Rc<dyn TickFilter>>) {
+        self.flush();
+        self.tools.ticks = filter;
     }
 
     pub fn statistics(&self) -> Statistics {
@@ -614,8 +622,13 @@ impl Machine {
         let mut bytes = [0; 15];
         let length = space.fetch(start, &mut bytes);
         if let Some(single) = self.directory(space).single.get(&(start, mode)) {
+            let single = *single;
             let n = usize::from(single.length);
-            if n <= length && single.bytes[..n] == bytes[..n] {
+            let source = &self.cache.blocks[single.block as usize].source;
+            if n <= length
+                && single.bytes[..n] == bytes[..n]
+                && counts_the_same(&self.tools, space, source)
+            {
                 return Ok(Some(single.block));
             }
         }
@@ -640,7 +653,9 @@ impl Machine {
             }
         };
         if mode == Mode::Fast
-            && let Some(id) = self.cache.copy(start, &site, |source| holds(space, source))
+            && let Some(id) = self.cache.copy(start, &site, |source| {
+                holds(space, source) && counts_the_same(&self.tools, space, source)
+            })
         {
             self.statistics.blocks_copied += 1;
             return Ok(Some(id));
@@ -809,6 +824,12 @@ fn holds(space: &Space, source: &Source) -> bool {
         let there = &mut there[..wanted.len()];
         space.fetch(range.start, there) == wanted.len() && there == wanted
     })
+}
+
+/// Whether the branches of a translation count in `space` as they did where it was made.
+fn counts_the_same(tools: &Tools, space: &Space, source: &Source) -> bool {
+    let Some(filter) = &tools.ticks else { return true };
+    source.branches.iter().all(|(address, counted)| filter.counts(space, *address) == *counted)
 }
 
 /// Decodes the instruction at `address`; `None` when it cannot be fetched whole.
