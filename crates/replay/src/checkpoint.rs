@@ -12,7 +12,7 @@ use crate::problem::{Problem, Result};
 use crate::session::Session;
 use crate::shared_files::SharedFiles;
 use crate::source::Current;
-use crate::task::{FilesId, SpaceId, Task, ThreadGroup};
+use crate::task::{SpaceId, Task, ThreadGroup};
 use crate::{Error, TickRule};
 
 /// Made by [`Session::checkpoint`]. Pages are shared with other checkpoints as far as they are
@@ -23,7 +23,7 @@ pub struct Checkpoint {
     shared: SharedFiles,
     tasks: BTreeMap<Tid, Task>,
     groups: BTreeMap<Tid, ThreadGroup>,
-    files: BTreeMap<FilesId, Descriptors>,
+    descriptors: Descriptors,
     former_spaces: BTreeMap<Tid, SpaceId>,
     former_ticks: u64,
     moment: Moment,
@@ -72,7 +72,7 @@ impl Session {
             shared: self.shared.clone(),
             tasks: self.tasks.clone(),
             groups: self.groups.clone(),
-            files: self.files.clone(),
+            descriptors: self.descriptors.clone(),
             former_spaces: self.former_spaces.clone(),
             former_ticks: self.former_ticks,
             moment: self.moment,
@@ -124,7 +124,7 @@ impl Session {
         self.shared = checkpoint.shared.clone();
         self.tasks = checkpoint.tasks.clone();
         self.groups = checkpoint.groups.clone();
-        self.files = checkpoint.files.clone();
+        self.descriptors = checkpoint.descriptors.clone();
         self.former_spaces = checkpoint.former_spaces.clone();
         self.former_ticks = checkpoint.former_ticks;
         self.moment = checkpoint.moment;
