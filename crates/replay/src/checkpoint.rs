@@ -29,7 +29,7 @@ use crate::problem::{Problem, Result};
 use crate::session::Session;
 use crate::shared_files::SharedFiles;
 use crate::source::Current;
-use crate::task::{FilesId, SpaceId, Task, ThreadGroup};
+use crate::task::{SpaceId, Task, ThreadGroup};
 use crate::{Error, Options, TickRule};
 
 /// Made by [`Session::checkpoint`]. Pages are shared with other checkpoints as far as they are
@@ -54,7 +54,7 @@ pub struct Checkpoint {
 struct SessionState {
     tasks: BTreeMap<Tid, Task>,
     groups: BTreeMap<Tid, ThreadGroup>,
-    files: BTreeMap<FilesId, Descriptors>,
+    descriptors: Descriptors,
     former_spaces: BTreeMap<Tid, SpaceId>,
     former_ticks: u64,
     moment: Moment,
@@ -218,7 +218,7 @@ impl Session {
             session: SessionState {
                 tasks: self.tasks.clone(),
                 groups: self.groups.clone(),
-                files: self.files.clone(),
+                descriptors: self.descriptors.clone(),
                 former_spaces: self.former_spaces.clone(),
                 former_ticks: self.former_ticks,
                 moment: self.moment,
@@ -283,7 +283,7 @@ impl Session {
         self.current = checkpoint.current.clone();
         self.tasks = state.tasks;
         self.groups = state.groups;
-        self.files = state.files;
+        self.descriptors = state.descriptors;
         self.former_spaces = state.former_spaces;
         self.former_ticks = state.former_ticks;
         self.moment = state.moment;

@@ -71,7 +71,6 @@ impl Session {
         if self.tasks.is_empty() {
             let space = SpaceId(self.new_id());
             let files = FilesId(self.new_id());
-            self.files.insert(files, Default::default());
             self.groups.insert(tid, ThreadGroup::default());
             self.tasks.insert(tid, Task::initial(tid, space, files));
             self.last_task = Some(tid);

@@ -45,6 +45,11 @@ mod traps;
 
 pub use border::Border;
 pub use checkpoint::{Checkpoint, Digest, Owner, PageChange};
+pub use descriptors::{
+    Counterpart, Description, DescriptionId, DescriptorEvent, DescriptorObserver, Descriptors,
+    Direction, Entry, FileId, FileIdentity, Happening, Kind, Offset, Stream, StreamId, Table,
+    Transfer,
+};
 pub use divergence::{Block, Divergence};
 pub use error::Error;
 pub use listing::{LISTED_NAMES, listed_values, listing};
@@ -52,4 +57,5 @@ pub use observe::{Call, Executions, MappingChange, MappingChangeKind, MemoryId, 
 pub use processor::{VectorRegister, VectorRegisters};
 pub use registers::RegisterPair;
 pub use session::{EventReport, Options, Progress, Session};
+pub use task::FilesId;
 pub use ticks::TickRule;

@@ -175,7 +175,7 @@ impl Session {
         if load {
             self.load_shared(tid, map, place.range.start, &part)?;
         }
-        self.watch_descriptors(map, part.identity);
+        self.watch_descriptors(map, part.identity)?;
         Ok(())
     }
 
@@ -227,11 +227,16 @@ impl Session {
         Ok(())
     }
 
-    fn watch_descriptors(&mut self, map: &MMap, identity: FileIdentity) {
+    fn watch_descriptors(&mut self, map: &MMap, identity: FileIdentity) -> Result<()> {
         for alias in &map.extra_fds {
-            let Some(task) = self.tasks.get(&alias.tid) else { continue };
-            let files = self.files.entry(task.files).or_default();
-            files.set(alias.fd, Monitor::Mapped(identity));
+            if !self.tasks.contains_key(&alias.tid) {
+                continue;
+            }
+            let monitor = Monitor::Mapped(identity);
+            self.with_descriptors(alias.tid, None, |descriptors, table, happenings| {
+                descriptors.set_monitor(table, alias.fd, monitor, happenings);
+            })?;
         }
+        Ok(())
     }
 }

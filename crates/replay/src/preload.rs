@@ -11,6 +11,8 @@ pub const THREAD_LOCALS_BYTES: usize = 144;
 /// Offsets in `preload_thread_locals`.
 pub mod thread_locals {
     pub const STUB_ALT_STACK: u64 = 0;
+    /// Points to `syscall_info`: number and arguments as the program gave them.
+    pub const ORIGINAL_CALL: u64 = 32;
     pub const ALT_STACK_NESTING_LEVEL: usize = 24;
     pub const SAVED_FLAGS: usize = 28;
     pub const RSEQ_POINTER: u64 = 128;

@@ -8,6 +8,8 @@ use model::{Address, PAGE_SIZE};
 pub const RR_PAGE: Address = Address(0x7000_0000);
 pub const THREAD_LOCALS_PAGE: Address = Address(0x7000_1000);
 
+/// The stub of traced calls that the library makes for itself.
+pub const PRIVILEGED_TRACED: Address = Address(0x7000_0003);
 /// `syscall; ret`, run only while recording: here `xor eax,eax; ret`. A blocking call stops here.
 pub const UNTRACED_RECORD_ONLY: Address = Address(0x7000_000c);
 pub const PRIVILEGED_RECORD_ONLY: Address = Address(0x7000_0015);

@@ -255,6 +255,9 @@ impl Session {
         exit: Exit,
         until: Option<Moment>,
     ) -> Result<bool> {
+        if matches!(exit, Exit::InstructionLimit | Exit::TickLimit | Exit::Hook) {
+            self.look_for_buffered_call(tid, goal)?;
+        }
         match exit {
             // `next` looks at the state again.
             Exit::InstructionLimit | Exit::TickLimit | Exit::Hook | Exit::Watch { .. } => Ok(false),

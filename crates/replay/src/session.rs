@@ -7,7 +7,7 @@ use model::{Address, Event, Moment, Registers, Ticks, Tid};
 use rr_trace::{Header, Trace};
 
 use crate::address_space::AddressSpace;
-use crate::descriptors::Descriptors;
+use crate::descriptors::{DescriptorObserver, Descriptors};
 use crate::divergence::{Divergence, disassemble_blocks};
 use crate::maps::BackingFiles;
 use crate::observe::Observing;
@@ -17,7 +17,7 @@ use crate::processor::{Processor, VectorRegisters};
 use crate::registers::all_pairs;
 use crate::shared_files::SharedFiles;
 use crate::source::{Current, Source};
-use crate::task::{FilesId, SpaceId, Task, ThreadGroup};
+use crate::task::{SpaceId, Task, ThreadGroup};
 use crate::ticks::TickRules;
 use crate::{Error, TickRule, rr_page};
 
@@ -69,7 +69,8 @@ pub struct Session {
     pub(crate) tasks: BTreeMap<Tid, Task>,
     pub(crate) groups: BTreeMap<Tid, ThreadGroup>,
     pub(crate) spaces: BTreeMap<SpaceId, AddressSpace>,
-    pub(crate) files: BTreeMap<FilesId, Descriptors>,
+    pub(crate) descriptors: Descriptors,
+    pub(crate) observer: Option<Box<dyn DescriptorObserver>>,
     pub(crate) shared: SharedFiles,
     pub(crate) backing: BackingFiles,
     /// The address space that each dead task had: recorded writes may still go there.
@@ -138,7 +139,8 @@ impl Session {
             tasks: BTreeMap::new(),
             groups: BTreeMap::new(),
             spaces: BTreeMap::new(),
-            files: BTreeMap::new(),
+            descriptors: Descriptors::default(),
+            observer: None,
             shared: SharedFiles::default(),
             backing: BackingFiles::default(),
             former_spaces: BTreeMap::new(),
@@ -326,11 +328,6 @@ impl Session {
     pub(crate) fn space_of_mut(&mut self, tid: Tid) -> Result<&mut AddressSpace> {
         let id = self.task(tid)?.space;
         self.spaces.get_mut(&id).ok_or_else(|| no_space(tid))
-    }
-
-    pub(crate) fn files_of_mut(&mut self, tid: Tid) -> Result<&mut Descriptors> {
-        let id = self.task(tid)?.files;
-        Ok(self.files.entry(id).or_default())
     }
 
     /// An error that is not about replaying an event.

@@ -6,6 +6,7 @@ use machine::Cpu;
 use model::{Address, Registers, Tid};
 use serde::{Deserialize, Serialize};
 
+use crate::descriptors::Call;
 use crate::preload::THREAD_LOCALS_BYTES;
 use crate::registers::{self, NO_SYSCALL, Selectors};
 
@@ -13,7 +14,7 @@ use crate::registers::{self, NO_SYSCALL, Selectors};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SpaceId(pub u32);
 
-/// A descriptor table of the session.
+/// A descriptor table of the session; numbers are never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FilesId(pub u32);
 
@@ -56,6 +57,13 @@ pub struct Task {
     pub name: Vec<u8>,
     /// A task killed inside the preload library does not have the recorded registers any more.
     pub unchecked: bool,
+    /// System calls under way that have to do with descriptors: those that signal handlers
+    /// interrupted, then the present one.
+    pub calls: Vec<Call>,
+    /// A call that is over, with its result, but whose memory is still in the library's hands.
+    pub late_call: Option<(Call, i64)>,
+    /// Bytes of records committed when the last buffered call was seen.
+    pub buffered_at: Option<u32>,
     /// The next frame of the task did not happen in replay (rr-replay 6.7).
     pub skip_next: bool,
 }
@@ -82,6 +90,9 @@ impl Task {
             cloned_data_position: 0,
             name: Vec::new(),
             unchecked: false,
+            calls: Vec::new(),
+            late_call: None,
+            buffered_at: None,
             skip_next: false,
         }
     }

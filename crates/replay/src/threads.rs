@@ -84,13 +84,11 @@ impl Session {
     /// The task disappears, and what it was the last user of.
     pub(crate) fn remove_task(&mut self, tid: Tid) -> Result<()> {
         self.drop_recorder_memory(tid)?;
+        self.leave_files(tid)?;
         let Some(task) = self.tasks.remove(&tid) else { return Ok(()) };
         self.former_spaces.insert(tid, task.space);
         self.former_ticks += task.cpu.ticks;
         self.drop_unused_space(task.space)?;
-        if !self.tasks.values().any(|other| other.files == task.files) {
-            self.files.remove(&task.files);
-        }
         Ok(())
     }
 

@@ -24,7 +24,10 @@ impl Session {
     ) -> Result<bool> {
         let address = self.task(tid)?.cpu.rip;
         match kind {
-            Trap::Syscall if is_untraced_stub(address) => self.untraced_syscall(tid, length)?,
+            Trap::Syscall if is_untraced_stub(address) => {
+                self.look_for_buffered_call(tid, goal)?;
+                self.untraced_syscall(tid, length)?;
+            }
             Trap::Syscall => {
                 let reason = "a system call that the recording does not have here";
                 return self.arrived_or(tid, goal, reason);
@@ -125,7 +128,7 @@ impl Session {
     }
 
     /// The record that the preload library is about to commit.
-    fn pending_record(&self, tid: Tid) -> Result<Option<BufferRecord>> {
+    pub(crate) fn pending_record(&self, tid: Tid) -> Result<Option<BufferRecord>> {
         let Some(range) = &self.task(tid)?.syscall_buffer else { return Ok(None) };
         let space = &self.space_of(tid)?.space;
         let committed = read_u32(space, range.start + buffer::RECORD_BYTES)?;

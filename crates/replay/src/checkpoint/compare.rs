@@ -72,7 +72,7 @@ fn compare_sessions(report: &mut Report, expected: &Checkpoint, found: &Checkpoi
     report.compare("positions in the recording", &left.position, &right.position);
     report.compare("last tasks", &left.last_task, &right.last_task);
     report.compare("thread groups", &left.groups, &right.groups);
-    report.compare("descriptors", &left.files, &right.files);
+    report.compare("descriptors", &left.descriptors, &right.descriptors);
     report.compare("address spaces of ended tasks", &left.former_spaces, &right.former_spaces);
     report.compare("addresses with hooks", &left.hooks, &right.hooks);
     report.compare("phases", &(left.started, left.ended), &(right.started, right.ended));

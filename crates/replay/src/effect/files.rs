@@ -4,13 +4,13 @@
 use model::{Address, Tid};
 use rr_trace::{EventKind, OpenedFd, SyscallExtra};
 
-use crate::descriptors::{Descriptors, FileIdentity, Monitor};
+use crate::descriptors::{FileIdentity, Monitor};
 use crate::numbers::syscall::*;
-use crate::numbers::{CLONE_FILES, F_DUPFD, F_DUPFD_CLOEXEC};
+use crate::numbers::{CLONE_FILES, CLOSE_RANGE_UNSHARE};
 use crate::problem::Result;
 use crate::session::Session;
 use crate::source::Current;
-use crate::task::{FilesId, SpaceId};
+use crate::task::SpaceId;
 
 /// Pieces of a vectored write, as the kernel limits them.
 const PIECES_MAX: u64 = 1024;
@@ -24,15 +24,13 @@ impl Session {
         result: i64,
     ) -> Result<()> {
         let tid = current.frame.tid;
-        let first = arguments[0] as i32;
         match number {
-            DUP => self.files_of_mut(tid)?.duplicate(first, result as i32),
-            DUP2 | DUP3 => self.files_of_mut(tid)?.duplicate(first, arguments[1] as i32),
-            FCNTL if [F_DUPFD, F_DUPFD_CLOEXEC].contains(&arguments[1]) => {
-                self.files_of_mut(tid)?.duplicate(first, result as i32);
+            UNSHARE if arguments[0] & CLONE_FILES != 0 => {
+                self.unshare_files(tid, number)?;
             }
-            CLOSE => self.files_of_mut(tid)?.close(first),
-            UNSHARE if arguments[0] & CLONE_FILES != 0 => self.unshare_files(tid)?,
+            CLOSE_RANGE if arguments[2] & CLOSE_RANGE_UNSHARE != 0 => {
+                self.unshare_files(tid, number)?;
+            }
             WRITE | WRITEV => {
                 self.written_to_descriptor(tid, arguments, write_offset(current), result)?;
             }
@@ -42,32 +40,19 @@ impl Session {
             }
             _ => {}
         }
-        self.opened_descriptors(current)
-    }
-
-    fn unshare_files(&mut self, tid: Tid) -> Result<()> {
-        let table = self.files_of_mut(tid)?.clone();
-        let old = self.task(tid)?.files;
-        let id = FilesId(self.new_id());
-        self.files.insert(id, table);
-        self.task_mut(tid)?.files = id;
-        if !self.tasks.values().any(|task| task.files == old) {
-            self.files.remove(&old);
-        }
         Ok(())
     }
 
     /// New descriptors that the recorder found worth mentioning.
-    pub(super) fn opened_descriptors(&mut self, current: &Current) -> Result<()> {
+    pub(crate) fn opened_descriptors(&mut self, current: &Current) -> Result<()> {
         let EventKind::Syscall(syscall) = &current.frame.kind else { return Ok(()) };
         let SyscallExtra::OpenedFds(opened) = &syscall.extra else { return Ok(()) };
         for descriptor in opened {
             let monitor = self.monitor_of(descriptor);
-            let table: &mut Descriptors = self.files_of_mut(current.frame.tid)?;
-            match monitor {
-                Some(monitor) => table.set(descriptor.fd, monitor),
-                None => table.close(descriptor.fd),
-            }
+            let call = Some(syscall.number);
+            self.with_descriptors(current.frame.tid, call, |descriptors, table, happenings| {
+                descriptors.recorded(table, descriptor, monitor, happenings);
+            })?;
         }
         Ok(())
     }
@@ -76,9 +61,6 @@ impl Session {
         let identity = FileIdentity { device: opened.device, inode: opened.inode };
         if self.mapped_file(identity).is_some() {
             return Some(Monitor::Mapped(identity));
-        }
-        if opened.path == b"terminal" {
-            return Some(Monitor::Output(2));
         }
         self.process_memory(&opened.path).map(Monitor::ProcessMemory)
     }
@@ -101,7 +83,8 @@ impl Session {
         let (Some(offset), Ok(length @ 1..)) = (offset, u64::try_from(length)) else {
             return Ok(());
         };
-        match self.files_of_mut(tid)?.monitor(arguments[0] as i32) {
+        let files = self.task(tid)?.files;
+        match self.descriptors.monitor(files, arguments[0] as i32) {
             Some(Monitor::Mapped(identity)) => {
                 if let Some(file) = self.mapped_file(identity) {
                     file.object.grow(offset.saturating_add(length))?;

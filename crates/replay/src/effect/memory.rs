@@ -42,7 +42,10 @@ impl Session {
         let file = place.flags & MAP_SHARED != 0 && place.flags & MAP_ANONYMOUS == 0;
         if file && !map.skip_monitoring_mapped_fd {
             let identity = FileIdentity { device: map.device, inode: map.inode };
-            self.files_of_mut(tid)?.set(descriptor as i32, Monitor::Mapped(identity));
+            let monitor = Monitor::Mapped(identity);
+            self.with_descriptors(tid, None, |descriptors, table, happenings| {
+                descriptors.set_monitor(table, descriptor as i32, monitor, happenings);
+            })?;
         }
         Ok(())
     }

@@ -38,6 +38,7 @@ impl Session {
         }
         let space = &mut self.space_of_mut(tid)?.space;
         space.write(area.start + header, &dump[header as usize..])?;
+        self.task_mut(tid)?.buffered_at = None;
         current.flush_record_bytes = record_bytes;
         self.set_breakpoint_value(tid, u64::from(record_bytes / WORD_BYTES))
     }

@@ -50,6 +50,7 @@ impl Session {
         }
         self.tasks.insert(tid, child);
         self.tasks_created += 1;
+        self.inherit_files(parent, tid)?;
         let scratch = current.maps.pop_back();
         let scratch =
             scratch.ok_or_else(|| Problem::malformed("a clone without scratch memory"))?;
@@ -91,6 +92,9 @@ impl Session {
         child.in_syscall = false;
         child.unchecked = false;
         child.skip_next = false;
+        child.calls.clear();
+        child.late_call = None;
+        child.buffered_at = None;
         if flags & CLONE_VM != 0 {
             child.rseq = None;
         }
@@ -99,9 +103,7 @@ impl Session {
             self.groups.insert(tid, ThreadGroup::default());
         }
         if flags & CLONE_FILES == 0 {
-            let table = self.files.get(&child.files).cloned().unwrap_or_default();
             child.files = FilesId(self.new_id());
-            self.files.insert(child.files, table);
         }
         Ok(child)
     }

@@ -15,7 +15,7 @@ use crate::registers::CANONICAL_FLAGS;
 use crate::rr_page::{self, RR_PAGE, THREAD_LOCALS_PAGE};
 use crate::session::Session;
 use crate::source::Current;
-use crate::task::{FilesId, SpaceId};
+use crate::task::SpaceId;
 
 impl Session {
     pub(super) fn exec(&mut self, current: &mut Current) -> Result<()> {
@@ -72,14 +72,12 @@ impl Session {
     fn start_program(&mut self, current: &Current) -> Result<()> {
         let tid = current.frame.tid;
         let new_space = SpaceId(self.new_id());
-        let new_files = FilesId(self.new_id());
         let space = AddressSpace::new(self.machine.new_space()?);
         self.spaces.insert(new_space, space);
         // While the recorder's areas are known.
         self.collect_marks(self.task(tid)?.space)?;
         let task = self.task_mut(tid)?;
         let old_space = std::mem::replace(&mut task.space, new_space);
-        let old_files = std::mem::replace(&mut task.files, new_files);
         task.scratch = None;
         task.syscall_buffer = None;
         task.globals = None;
@@ -92,17 +90,22 @@ impl Session {
             }
         }
         self.drop_unused_space(old_space)?;
-        let mut table = self.files.get(&old_files).cloned().unwrap_or_default();
-        if let EventKind::Syscall(syscall) = &current.frame.kind
-            && let SyscallExtra::ExecFdsToClose(closed) = &syscall.extra
-        {
-            closed.iter().for_each(|&descriptor| table.close(descriptor));
-        }
-        self.files.insert(new_files, table);
-        if !self.tasks.values().any(|task| task.files == old_files) {
-            self.files.remove(&old_files);
-        }
-        Ok(())
+        self.close_on_exec(current)
+    }
+
+    fn close_on_exec(&mut self, current: &Current) -> Result<()> {
+        let tid = current.frame.tid;
+        self.task_mut(tid)?.late_call = None;
+        self.abandon_calls(tid, |_| true)?;
+        let EventKind::Syscall(syscall) = &current.frame.kind else { return Ok(()) };
+        let recorded = match &syscall.extra {
+            SyscallExtra::ExecFdsToClose(closed) => closed.as_slice(),
+            _ => &[],
+        };
+        self.unshare_files(tid, syscall.number)?;
+        self.with_descriptors(tid, Some(syscall.number), |descriptors, table, happenings| {
+            descriptors.close_on_exec(table, recorded, happenings);
+        })
     }
 
     /// rr's page with what replay needs in it, and the page of the preload library's variables.

@@ -52,6 +52,7 @@ impl Session {
             self.check_registers(current)?;
         }
         self.task_mut(tid)?.in_syscall = true;
+        self.descriptors_entered(current)?;
         if syscall.state == SyscallState::Entering && !syscall.failed_during_preparation {
             match syscall.number {
                 syscall::CLONE | syscall::FORK | syscall::VFORK => {

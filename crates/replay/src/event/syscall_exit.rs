@@ -34,11 +34,16 @@ impl Session {
             return self.return_from_signal(current);
         }
         let restarts = RESTART_RESULTS.contains(&result);
+        let call = if restarts { None } else { self.left_call(current)? };
+        let call = self.descriptors_before_memory(current, call, result)?;
         let failed = is_error(result) && !acts_in_spite_of_errors(number);
         if !restarts && !failed {
             self.apply_effects(current, number, result)?;
         }
         self.apply_writes(current)?;
+        if !restarts {
+            self.descriptors_after_memory(current, call, result)?;
+        }
         let tells_time = number == self.rules.rrcall(rrcall::RDTSC);
         let task = self.task_mut(tid)?;
         task.cpu.general[gpr::RAX] = recorded.general[gpr::RAX];

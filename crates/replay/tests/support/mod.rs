@@ -10,6 +10,7 @@ use replay::{Options, Session};
 pub mod memory;
 pub mod sha256;
 pub mod steps;
+pub mod transfers;
 
 /// The recordings: `PERNOSCO_TRACES`, or `../shared/traces` beside the workspace.
 pub fn traces() -> PathBuf {
