@@ -24,7 +24,7 @@ use model::Address;
 
 use crate::{Cpu, Error, Fault, Space};
 use access::Stop;
-pub use chosen::{chosen_parts, is_masked};
+pub use chosen::{chosen_parts, is_masked, parts_by_mask};
 pub use strings::first_iteration;
 
 /// What became of an emulated instruction.
@@ -101,6 +101,7 @@ fn straight(space: &mut Space, cpu: &mut Cpu, instruction: &Instruction) -> Resu
         }
         M::Movdir64b => masked::move_line(space, cpu, instruction),
         M::Clzero => masked::zero_line(space, cpu, instruction),
+        M::Clflush | M::Clflushopt | M::Clwb => masked::flush_line(space, cpu, instruction),
         M::Bt | M::Bts | M::Btr | M::Btc => bits::test(space, cpu, instruction),
         M::Xtest | M::Xend | M::Xabort => refused::transaction(cpu, instruction),
         _ if instruction.is_vsib() => gather::run(space, cpu, instruction),

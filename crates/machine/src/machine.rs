@@ -534,36 +534,11 @@ impl Machine {
         self.save(cpu);
         let accesses = faults::accesses(&mut self.tools.info, &instruction, cpu);
         if mode == Mode::Bound {
-            return Ok(Step::Exit(Exit::Fault(self.access_fault(space, &accesses, &host))));
+            cpu.vector = self.state().vector.clone();
+            let fault = access_fault(space, cpu, &instruction, &accesses, &host);
+            return Ok(Step::Exit(Exit::Fault(fault)));
         }
         self.carry_out(space, cpu, &instruction, &accesses)
-    }
-
-    /// The guest fault for an access that the host refused.
-    fn access_fault(
-        &self,
-        space: &Space,
-        accesses: &[faults::Access],
-        host: &crate::state::HostFault,
-    ) -> Fault {
-        for access in accesses {
-            let last = access.address.wrapping_add(access.size - 1);
-            if !faults::is_canonical(access.address) || !faults::is_canonical(last) {
-                return faults::protection_fault(access.stack);
-            }
-            if host.vector == faults::PROTECTION {
-                break;
-            }
-            if access.address >> 47 != 0 {
-                return faults::page_fault(access.address, false);
-            }
-            let kind = if access.write { AccessKind::Write } else { AccessKind::Read };
-            if let Err(refused) = space.access(Address(access.address), access.size, kind) {
-                return faults::page_fault(refused.address.0, refused.mapped);
-            }
-        }
-        // All of it is accessible: an alignment that the instruction demands.
-        faults::protection_fault(false)
     }
 
     /// Executes an instruction whose operand the fast sequence cannot reach.
@@ -851,6 +826,36 @@ fn fetch_fault(space: &Space, rip: Address) -> Exit {
     }
     let mapped = space.access(first, 1, AccessKind::Execute).is_err_and(|refused| refused.mapped);
     Exit::Fault(faults::page_fault(first.0, mapped))
+}
+
+/// The guest fault for an access that the host refused.
+fn access_fault(
+    space: &Space,
+    cpu: &Cpu,
+    instruction: &Instruction,
+    accesses: &[faults::Access],
+    host: &crate::state::HostFault,
+) -> Fault {
+    for access in accesses {
+        let kind = if access.write { AccessKind::Write } else { AccessKind::Read };
+        for part in emulate::parts_by_mask(cpu, instruction, access) {
+            let last = Address(part.end.0.wrapping_sub(1));
+            if !faults::is_canonical(part.start.0) || !faults::is_canonical(last.0) {
+                return faults::protection_fault(access.stack);
+            }
+            if host.vector == faults::PROTECTION {
+                break;
+            }
+            if part.start.0 >> 47 != 0 {
+                return faults::page_fault(part.start.0, false);
+            }
+            if let Err(refused) = space.access(part.start, part.end - part.start, kind) {
+                return faults::page_fault(refused.address.0, refused.mapped);
+            }
+        }
+    }
+    // All of it is accessible: an alignment that the instruction demands.
+    faults::protection_fault(false)
 }
 
 fn has_repeat(instruction: &Instruction) -> bool {

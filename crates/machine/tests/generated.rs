@@ -90,9 +90,6 @@ fn tolerated(
     let at = generated.instructions.iter().find(|one| one.ip() == outcome.cpu.rip.0)?;
     let Ending::Signal(signal, code, _) = outcome.ending else { return None };
     let mnemonic = at.mnemonic();
-    if mnemonic == Clzero && at.has_segment_prefix() {
-        return Some("clzero with a segment");
-    }
     let text = format!("{mnemonic:?}").to_lowercase();
     let ignored = matches!(mnemonic, Serialize | Clzero)
         || text.starts_with("vgatherpf")
@@ -100,24 +97,22 @@ fn tolerated(
     if signal == libc::SIGILL && ignored {
         return Some("serialize, clzero or prefetch where it is undefined");
     }
-    if matches!(mnemonic, Clflush | Clflushopt | Clwb) {
-        return Some("cache line flush that does not fault");
-    }
     match exit {
         Ok(Exit::Fault(fault)) if fault.signal != libc::SIGILL => {
             let wide = at.memory_size().size() >= 16;
             // The hardware looks at the alignment first, sometimes.
-            if signal == libc::SIGSEGV && (wide && code == 0x80 || mnemonic == Movdir64b) {
+            if signal == libc::SIGSEGV && wide && code == 0x80 {
                 return Some("alignment or page fault first");
             }
             if matches!(mnemonic, Fxrstor | Fxrstor64) || at.code() == Code::Movsxd_r16_rm16 {
                 return Some("fxrstor through rbp, movsxd of 16 bits");
             }
-            let masked = at.has_op_mask()
-                || text.contains("mask")
-                || at.is_save_restore_instruction()
+            if fault.signal == signal && (at.has_op_mask() || text.contains("mask")) {
+                return Some("which byte of a masked operand");
+            }
+            let large = at.is_save_restore_instruction()
                 || matches!(mnemonic, Fldenv | Frstor | Fnsave | Fnstenv | Fxsave64 | Fxrstor64);
-            (fault.signal == signal && masked).then_some("which byte of a masked or large operand")
+            (fault.signal == signal && large).then_some("which byte of a large operand")
         }
         Err(machine::Error::Unsupported { .. }) => {
             (signal == libc::SIGILL).then_some("unsupported instead of SIGILL")

@@ -256,9 +256,9 @@ fn outcomes_of_conditional_branches() {
 
 /// Line of an address, as `take_read` has it.
 fn is_marked(lines: &[(Address, u64)], address: u64) -> bool {
-    lines
-        .iter()
-        .any(|(page, lines)| page.0 == address & !0xfff && lines >> (address & 0xfff) / 64 & 1 != 0)
+    lines.iter().any(|(page, lines)| {
+        page.0 == address & !0xfff && (lines >> ((address & 0xfff) / 64)) & 1 != 0
+    })
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn stores_undone_in_reverse_give_the_start() {
     for observers in only(|one| one.stores = true) {
         for drive in [Drive::Freely, Drive::Steps, Drive::Slices(1), Drive::Slices(7)] {
             let mut guest = Guest::new(observers, &code).expect("guest");
-            let bytes: Vec<u8> = (0..0x8000_u32).map(|n| (n * 31 >> 3) as u8).collect();
+            let bytes: Vec<u8> = (0..0x8000_u32).map(|n| ((n * 31) >> 3) as u8).collect();
             guest.space.write(Address(DATA), &bytes).expect("write");
             guest.space.write(Address(Guest::STACK), &bytes[..0x2000]).expect("write");
             let before = guest.memory().expect("memory");

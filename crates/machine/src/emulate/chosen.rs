@@ -19,11 +19,18 @@ pub fn is_masked(instruction: &Instruction) -> bool {
 /// other than moves count whole: what permutes or combines needs elements whose own mask bit is
 /// clear.
 pub fn chosen_parts(cpu: &Cpu, instruction: &Instruction, access: &Access) -> Vec<Range<Address>> {
+    if access.read && !access.write && !moves(instruction) {
+        return vec![Address(access.address).range(access.size)];
+    }
+    parts_by_mask(cpu, instruction, access)
+}
+
+/// As [`chosen_parts`], whatever the instruction does with them: where it may fault.
+pub fn parts_by_mask(cpu: &Cpu, instruction: &Instruction, access: &Access) -> Vec<Range<Address>> {
     let start = Address(access.address);
     let size = instruction.memory_size().element_size() as u64;
     let count = instruction.memory_size().element_count() as u64;
-    let operand = is_masked(instruction) && !instruction.is_vsib() && size * count == access.size;
-    if !operand || access.read && !access.write && !moves(instruction) {
+    if !is_masked(instruction) || instruction.is_vsib() || size * count != access.size {
         return vec![start.range(access.size)];
     }
     let bits = chosen(cpu, instruction, size as usize, count);

@@ -67,23 +67,27 @@ pub fn translate_byte(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -
 }
 
 pub fn move_line(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(), Stop> {
-    // The destination is in es, whose base is 0.
+    // The destination is in es, whose base is 0. Its alignment is looked at behind the load
+    // (observed on Zen 5).
     let target = Place::data(registers::read(cpu, instruction.op0_register()));
+    let mut line = [0; 64];
+    load(space, operand(cpu, instruction, 1, 0), &mut line)?;
     if !target.address.is_multiple_of(64) {
         return Err(protection_fault());
     }
-    let mut line = [0; 64];
-    load(space, operand(cpu, instruction, 1, 0), &mut line)?;
     store(space, target, &line)
 }
 
 pub fn zero_line(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(), Stop> {
-    if matches!(instruction.segment_prefix(), Register::FS | Register::GS) {
-        return Err(Stop::Unsupported);
-    }
     let address = match instruction.code() {
         Code::Clzeroq => cpu.general[gpr::RAX],
         _ => cpu.general[gpr::RAX] & 0xffff_ffff,
     };
-    store(space, Place::data(address & !63), &[0; 64])
+    let base = registers::read(cpu, instruction.segment_prefix());
+    store(space, Place::data(base.wrapping_add(address) & !63), &[0; 64])
+}
+
+/// clflush, clflushopt, clwb: no effect here, but they fault as a load of one byte does.
+pub fn flush_line(space: &Space, cpu: &Cpu, instruction: &Instruction) -> Result<(), Stop> {
+    check(space, operand(cpu, instruction, 0, 0), 1, AccessKind::Read)
 }

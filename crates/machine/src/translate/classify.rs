@@ -151,9 +151,6 @@ fn classify_plain(instruction: &Instruction) -> Class {
         | M::Prefetch
         | M::Prefetchit0
         | M::Prefetchit1
-        | M::Clflush
-        | M::Clflushopt
-        | M::Clwb
         | M::Cldemote
         | M::Rdsspd
         | M::Rdsspq
@@ -279,6 +276,9 @@ fn is_emulated(instruction: &Instruction) -> bool {
                 | M::Enqcmd
                 | M::Enqcmds
                 | M::Clzero
+                | M::Clflush
+                | M::Clflushopt
+                | M::Clwb
                 | M::Umonitor
                 | M::Monitor
                 | M::Mwait
