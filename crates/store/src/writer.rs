@@ -303,7 +303,8 @@ impl Writer {
     ) -> Result<(), Error> {
         self.check_usable()?;
         self.failed = true;
-        if self.volume_end >= self.options.volume_bytes {
+        let has_records = self.volume_end > FILE_HEADER as u64;
+        if has_records && self.volume_end >= self.options.volume_bytes {
             self.next_volume()?;
         }
         let path = self.volumes.path(self.volume_number);

@@ -20,6 +20,12 @@ impl Random {
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
     }
 
+    /// Below one limit once in so many times, below another else.
+    pub fn rarely(&mut self, times: u64, rare: u64, usual: u64) -> u64 {
+        let limit = if self.one_in(times) { rare } else { usual };
+        self.below(limit)
+    }
+
     /// True once in so many times.
     pub fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
