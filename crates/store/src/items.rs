@@ -5,7 +5,7 @@
 //! of the run, over all tasks. An *owner* is whatever has pages: an address space or a shared
 //! object; what its page numbers mean (addresses or offsets, divided by 4096) is up to the caller.
 
-use model::{Address, Tid};
+use model::{Address, Event, Moment, Tid};
 
 /// Words of eight bytes in a page.
 pub const PAGE_WORDS: usize = 512;
@@ -107,7 +107,7 @@ pub struct PageDelta {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     /// Behind the instruction.
-    pub moment: u64,
+    pub moment: Moment,
     /// Else a return.
     pub is_call: bool,
     /// Where it went.
@@ -119,9 +119,9 @@ pub struct Call {
 /// Something that happened at a moment: a system call, a signal, output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Happening {
-    pub moment: u64,
+    pub moment: Moment,
     /// The event of the recording; more than one may have no instruction between.
-    pub event: u64,
+    pub event: Event,
     pub kind: u16,
     /// Meaningless here.
     pub payload: Vec<u8>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use model::Tid;
+use model::{Moment, Tid};
 
 use crate::columns::calls::Calls;
 use crate::columns::counts::Counts;
@@ -302,19 +302,19 @@ impl Leaf {
     pub fn calls(
         &self,
         task: Tid,
-        from: u64,
+        from: Moment,
     ) -> Result<impl Iterator<Item = Result<Call, Error>>, Error> {
         let section = (kind::CALLS, task.0 as u32);
-        let items = Items::<Calls>::new(&self.payload, section, (0, from))?;
+        let items = Items::<Calls>::new(&self.payload, section, (0, from.0))?;
         Ok(skip_before(items, move |call| call.moment < from))
     }
 
     /// Events from a moment on.
     pub fn happenings(
         &self,
-        from: u64,
+        from: Moment,
     ) -> Result<impl Iterator<Item = Result<Happening, Error>>, Error> {
-        let items = Items::<Happenings>::new(&self.payload, (kind::HAPPENINGS, 0), (0, from))?;
+        let items = Items::<Happenings>::new(&self.payload, (kind::HAPPENINGS, 0), (0, from.0))?;
         Ok(skip_before(items, move |event| event.moment < from))
     }
 

@@ -117,7 +117,10 @@ impl<'a> MemoryView<'a> {
             let parent = self.lineage(current)?.and_then(|lineage| lineage.parent);
             let start = parent.map_or(0, |(_, border)| border);
             stretches.push(Stretch { owner: current, leaves: start..end });
-            let Some((parent, border)) = parent.filter(|_| end > start) else { break };
+            // The owner asked about may not exist yet. A fork of a fork within one leaf has taken
+            // over what its grandparent had.
+            let exists = end > start || (end == start && stretches.len() > 1);
+            let Some((parent, border)) = parent.filter(|_| exists) else { break };
             if stretches.len() > LINEAGE_MAX {
                 return Err(Error::LineageTooDeep { owner: owner.0, limit: LINEAGE_MAX });
             }

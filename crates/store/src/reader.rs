@@ -4,6 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use model::Moment;
+
 use crate::cache::Cache;
 use crate::error::Error;
 use crate::index::Index;
@@ -94,8 +96,8 @@ impl Reader {
     }
 
     /// The moment at which the last leaf ends; 0 without leaves.
-    pub fn end(&self) -> u64 {
-        self.seen.read().unwrap_or_else(PoisonError::into_inner).end
+    pub fn end(&self) -> Moment {
+        Moment(self.seen.read().unwrap_or_else(PoisonError::into_inner).end)
     }
 
     /// Entries of the index, and leaves.
@@ -105,16 +107,16 @@ impl Reader {
     }
 
     /// The moments that a leaf is about.
-    pub fn span(&self, leaf: u64) -> Result<std::ops::Range<u64>, Error> {
+    pub fn span(&self, leaf: u64) -> Result<std::ops::Range<Moment>, Error> {
         let (_, entry) = self.must_locate(RecordId::leaf(leaf))?;
-        Ok(entry.start..entry.end)
+        Ok(Moment(entry.start)..Moment(entry.end))
     }
 
     /// The leaf that holds the instruction retiring at `moment + 1`, that is, with
     /// `start <= moment < end`; of the empty leaves at a moment, none.
-    pub fn leaf_at(&self, moment: u64) -> Result<Option<u64>, Error> {
+    pub fn leaf_at(&self, moment: Moment) -> Result<Option<u64>, Error> {
         let (entries, _) = self.counts();
-        let end = self.end();
+        let (moment, end) = (moment.0, self.end().0);
         if moment >= end {
             return Ok(None);
         }

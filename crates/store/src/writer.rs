@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use model::Moment;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::Error;
@@ -172,8 +173,8 @@ impl Writer {
     }
 
     /// The moment at which the last sealed leaf ends: the beginning of the next one.
-    pub fn end(&self) -> u64 {
-        self.end
+    pub fn end(&self) -> Moment {
+        Moment(self.end)
     }
 
     /// Reads what is sealed. For a reader that is used longer than the writer, open another one.
@@ -199,8 +200,8 @@ impl Writer {
 
     /// Appends the next leaf, about the moments from [`Writer::end`] to `end`, and all nodes that
     /// are complete with it. When this returns, they are sealed.
-    pub fn append_leaf(&mut self, end: u64, leaf: &EncodedLeaf) -> Result<(), Error> {
-        let id = RecordId::leaf(self.leaves);
+    pub fn append_leaf(&mut self, end: Moment, leaf: &EncodedLeaf) -> Result<(), Error> {
+        let (id, end) = (RecordId::leaf(self.leaves), end.0);
         if end < self.end {
             let (section, item) = ("leaves".to_owned(), id.number);
             return Err(Error::Refused { section, item, reason: "it ends before it begins" });
@@ -281,7 +282,7 @@ impl Writer {
     fn write_node(&mut self, level: u8, number: u64, children: u64) -> Result<(), Error> {
         let numbers = number * tree::FANOUT..children;
         let first_leaf = number * leaves_below(level);
-        let start = self.reader.span(first_leaf)?.start;
+        let start = self.reader.span(first_leaf)?.start.0;
         let mut payloads = Vec::new();
         for child in numbers {
             let payload = self.reader.payload(level - 1, child)?;
@@ -302,7 +303,8 @@ impl Writer {
     ) -> Result<(), Error> {
         self.check_usable()?;
         self.failed = true;
-        if self.volume_end >= self.options.volume_bytes {
+        let has_records = self.volume_end > FILE_HEADER as u64;
+        if has_records && self.volume_end >= self.options.volume_bytes {
             self.next_volume()?;
         }
         let path = self.volumes.path(self.volume_number);

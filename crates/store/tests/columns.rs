@@ -1,6 +1,6 @@
 //! Every section comes back as it was put in.
 
-use model::{Address, Tid};
+use model::{Address, Event, Moment, Tid};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use store::*;
@@ -193,11 +193,11 @@ proptest! {
             .map(|(passed, more, kind, payload)| {
                 moment += passed;
                 event += more;
-                Happening { moment, event, kind, payload }
+                Happening { moment: Moment(moment), event: Event(event), kind, payload }
             })
             .collect();
         let leaf = leaf(|leaf| leaf.happenings(events.iter().cloned()).unwrap());
-        prop_assert_eq!(&all(leaf.happenings(0)), &events);
+        prop_assert_eq!(&all(leaf.happenings(Moment(0))), &events);
         for from in events.iter().step_by(53).map(|event| event.moment) {
             let expected: Vec<_> = events.iter().filter(|e| e.moment >= from).cloned().collect();
             prop_assert_eq!(all(leaf.happenings(from)), expected);
@@ -215,7 +215,7 @@ proptest! {
             .map(|(passed, is_call, target, other)| {
                 moment += passed;
                 let target = if other % 4 == 0 { other } else { target };
-                Call { moment, is_call, target: Address(target), stack: Address(other) }
+                Call { moment: Moment(moment), is_call, target: Address(target), stack: Address(other) }
             })
             .collect();
         let leaf = leaf(|leaf| leaf.calls(Tid(-5), calls.iter().copied()).unwrap());
@@ -224,8 +224,8 @@ proptest! {
         } else {
             vec![Tid(-5)]
         });
-        prop_assert_eq!(&all(leaf.calls(Tid(-5), 0)), &calls);
-        prop_assert!(all(leaf.calls(Tid(5), 0)).is_empty());
+        prop_assert_eq!(&all(leaf.calls(Tid(-5), Moment(0))), &calls);
+        prop_assert!(all(leaf.calls(Tid(5), Moment(0))).is_empty());
     }
 }
 
@@ -234,7 +234,7 @@ proptest! {
 fn nested_calls() {
     let calls = support::program_calls(200_000, 1);
     let leaf = leaf(|leaf| leaf.calls(Tid(1), calls.iter().copied()).unwrap());
-    assert_eq!(all(leaf.calls(Tid(1), 0)), calls);
+    assert_eq!(all(leaf.calls(Tid(1), Moment(0))), calls);
     for from in [0, 40_000, 99_999, 199_999] {
         let moment = calls[from].moment;
         let first = calls.partition_point(|call| call.moment < moment);

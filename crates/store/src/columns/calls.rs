@@ -5,7 +5,7 @@
 //! record says which of the guesses were wrong; only these are stored. The predictor begins anew
 //! with each chunk.
 
-use model::Address;
+use model::{Address, Moment};
 
 use crate::bytes::{join, put_varint, split, unzigzag, zigzag};
 use crate::error::Malformed;
@@ -31,7 +31,7 @@ impl Codec for Calls {
     const CHUNK_BYTES: usize = 4 << 15;
 
     fn key(item: &Call) -> Key {
-        (0, item.moment)
+        (0, item.moment.0)
     }
 
     fn size(_: &Call) -> usize {
@@ -75,7 +75,7 @@ impl Codec for Calls {
                 let distance = item.stack.0.wrapping_sub(predictor.stack) as i64;
                 put_varint(&mut stacks, zigzag(distance));
             }
-            let passed = item.moment - predictor.moment;
+            let passed = item.moment.0 - predictor.moment;
             if guess.passed != passed {
                 miss |= MOMENT;
                 put_varint(&mut moments, passed);
@@ -123,7 +123,7 @@ impl Codec for Calls {
             let moment =
                 predictor.moment.checked_add(passed).ok_or(Malformed("a moment overflows"))?;
             let (target, stack) = (Address(expected.target), Address(expected.stack));
-            let call = Call { moment, is_call, target, stack };
+            let call = Call { moment: Moment(moment), is_call, target, stack };
             predictor.learn(&call);
             out.push(call);
         }
@@ -208,7 +208,7 @@ impl Predictor {
             is_call: call.is_call,
             target,
             moved: stack.wrapping_sub(self.stack),
-            passed: call.moment - self.moment,
+            passed: call.moment.0 - self.moment,
         };
         if call.is_call {
             if self.open.len() == OPEN_MAX {
@@ -227,7 +227,7 @@ impl Predictor {
             }
         }
         self.last = [target, self.last[0]];
-        (self.stack, self.moment) = (stack, call.moment);
+        (self.stack, self.moment) = (stack, call.moment.0);
     }
 }
 

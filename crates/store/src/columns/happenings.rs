@@ -1,5 +1,7 @@
 //! Events at their moments.
 
+use model::{Event, Moment};
+
 use crate::bytes::{join, put_varint, split, unzigzag, zigzag};
 use crate::error::Malformed;
 use crate::items::Happening;
@@ -15,7 +17,7 @@ impl Codec for Happenings {
     type Item = Happening;
 
     fn key(item: &Happening) -> Key {
-        (0, item.moment)
+        (0, item.moment.0)
     }
 
     fn size(item: &Happening) -> usize {
@@ -38,12 +40,12 @@ impl Codec for Happenings {
         let mut payloads = Vec::new();
         let (mut moment, mut event) = (0, 0);
         for item in items {
-            put_varint(&mut moments, item.moment - moment);
-            put_varint(&mut events, zigzag(item.event.wrapping_sub(event) as i64));
+            put_varint(&mut moments, item.moment.0 - moment);
+            put_varint(&mut events, zigzag(item.event.0.wrapping_sub(event) as i64));
             put_varint(&mut kinds, u64::from(item.kind));
             put_varint(&mut lengths, item.payload.len() as u64);
             payloads.extend_from_slice(&item.payload);
-            (moment, event) = (item.moment, item.event);
+            (moment, event) = (item.moment.0, item.event.0);
         }
         join([&moments, &events, &kinds, &lengths, &payloads], out);
     }
@@ -63,6 +65,7 @@ impl Codec for Happenings {
                 .map_err(|_| Malformed("the kind of an event is too large"))?;
             let length = usize::try_from(lengths.varint()?).unwrap_or(usize::MAX);
             let payload = payloads.bytes(length)?.to_vec();
+            let (moment, event) = (Moment(moment), Event(event));
             out.push(Happening { moment, event, kind, payload });
         }
         for column in [moments, events, kinds, lengths, payloads] {

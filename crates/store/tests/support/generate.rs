@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // each test uses a part
 
-use model::Address;
+use model::{Address, Moment};
 use store::Call;
 
 /// A generator of random numbers (SplitMix64): the same everywhere for a seed.
@@ -18,6 +18,12 @@ impl Random {
 
     pub fn below(&mut self, limit: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
+    }
+
+    /// Below one limit once in so many times, below another else.
+    pub fn rarely(&mut self, times: u64, rare: u64, usual: u64) -> u64 {
+        let limit = if self.one_in(times) { rare } else { usual };
+        self.below(limit)
     }
 
     /// True once in so many times.
@@ -67,7 +73,7 @@ pub fn program_calls(records: usize, seed: u64) -> Vec<Call> {
             let callee = functions[function].calls[site].1;
             let target = Address(functions[callee].address);
             let sp = sp - frame - 8;
-            out.push(Call { moment, is_call: true, target, stack: Address(sp) });
+            out.push(Call { moment: Moment(moment), is_call: true, target, stack: Address(sp) });
             stack.push((callee, 0, sp));
         } else if stack.len() > 2 && random.one_in(500) {
             // longjmp
@@ -79,7 +85,12 @@ pub fn program_calls(records: usize, seed: u64) -> Vec<Call> {
             let site = functions[caller].calls.get(next_site.saturating_sub(1));
             let offset = site.map_or(9, |(offset, _)| *offset);
             let target = Address(functions[caller].address + offset + 5);
-            out.push(Call { moment, is_call: false, target, stack: Address(sp + 8) });
+            out.push(Call {
+                moment: Moment(moment),
+                is_call: false,
+                target,
+                stack: Address(sp + 8),
+            });
         }
     }
     out
