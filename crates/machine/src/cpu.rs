@@ -174,14 +174,15 @@ impl VectorState {
     }
 }
 
-/// Where a component lies in an image; nowhere if the host does not have it.
-fn component_ranges(number: u32) -> Vec<std::ops::Range<usize>> {
+/// Where a component lies in an image, in two parts; nowhere if the host does not have it.
+fn component_ranges(number: u32) -> [std::ops::Range<usize>; 2] {
     match number {
-        0 => vec![0..24, 32..160],
-        1 => vec![160..416],
-        _ => {
-            host().component(number).map(|at| at.offset..at.offset + at.size).into_iter().collect()
-        }
+        0 => [0..24, 32..160],
+        1 => [160..416, 0..0],
+        _ => match host().component(number) {
+            Some(at) => [at.offset..at.offset + at.size, 0..0],
+            None => [0..0, 0..0],
+        },
     }
 }
 

@@ -1,5 +1,6 @@
 //! One module for each command.
 
+mod piece;
 mod replay;
 mod trace;
 
@@ -7,6 +8,9 @@ mod trace;
 pub enum Command {
     /// Re-execute recordings in the software machine: check them, or show registers
     Replay(replay::ReplayArguments),
+    /// Re-execute a piece of a recording from a checkpoint: the work of one process of `replay`
+    #[command(hide = true)]
+    ReplayPiece(piece::PieceArguments),
     /// Show what is in a recording, without replaying it
     #[command(subcommand)]
     Trace(trace::Command),
@@ -15,6 +19,7 @@ pub enum Command {
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::ReplayPiece(arguments) => piece::run(&arguments),
         Command::Trace(command) => trace::run(command),
     }
 }

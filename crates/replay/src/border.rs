@@ -54,7 +54,8 @@ impl FromStr for Border {
 }
 
 impl Session {
-    /// Goes on to a place that lies ahead, and calls `seen` for every event on the way. False if
+    /// Goes on to a place that lies ahead, and calls `seen` for every event on the way, once if
+    /// the replay begins again under another tick rule. False if
     /// there is no such place: the recording ends before, or what is at the moment is no `rep`
     /// string with more iterations.
     pub fn go_on_to(
@@ -62,6 +63,7 @@ impl Session {
         border: Border,
         mut seen: impl FnMut(&EventReport),
     ) -> std::result::Result<bool, Error> {
+        let mut last = self.last_event();
         match border {
             Border::Event(event) => {
                 while self.last_event() < event {
@@ -75,8 +77,11 @@ impl Session {
             Border::Instruction { moment, iterations } => loop {
                 let before = self.moment();
                 match self.advance(Some(moment))? {
-                    Progress::Event(report) => seen(&report),
-                    Progress::Restarted => {}
+                    Progress::Event(report) if report.event > last => {
+                        last = report.event;
+                        seen(&report);
+                    }
+                    Progress::Event(_) | Progress::Restarted => {}
                     // There may be events that need no instruction.
                     Progress::Moment if before < moment => {}
                     Progress::Moment if before > moment => return Ok(false),

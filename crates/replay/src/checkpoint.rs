@@ -190,13 +190,14 @@ impl Session {
         self.go_to(checkpoint).map_err(|problem| self.error_here(problem))
     }
 
-    /// A session that stands where the checkpoint was made.
+    /// A session that stands where the checkpoint was made, and keeps to its tick rule.
     pub fn resume(
         trace: &Trace,
         options: Options,
         checkpoint: &Checkpoint,
     ) -> std::result::Result<Session, Error> {
-        let mut session = Session::open(trace, options)?;
+        let tick_rule = Some(checkpoint.session.tick_rule);
+        let mut session = Session::open(trace, Options { tick_rule, ..options })?;
         session.restore(checkpoint)?;
         Ok(session)
     }

@@ -2,8 +2,10 @@
 
 mod support;
 
-use model::Moment;
-use replay::{Checkpoint, Progress, Session};
+use std::path::Path;
+
+use model::{Event, Moment};
+use replay::{Border, Checkpoint, Digest, Options, Progress, Session};
 
 /// What the rest of the recording must be like.
 #[derive(Debug, PartialEq)]
@@ -117,4 +119,103 @@ fn every_event() {
         run_to_end(&mut session);
         assert_eq!(session.moment(), end);
     }
+}
+
+/// A checkpoint as it is found in another process.
+struct Stored {
+    border: Border,
+    file: Vec<u8>,
+    digest: Digest,
+}
+
+fn store(session: &mut Session, border: Border) -> Stored {
+    let checkpoint = session.checkpoint().unwrap();
+    let mut file = Vec::new();
+    checkpoint.write_to(&mut file).unwrap();
+    Stored { border, file, digest: checkpoint.digest() }
+}
+
+/// What every piece between two borders, each replayed from what was stored of the first, must
+/// come to. `next` says where the next border is.
+fn check_pieces(name: &str, mut next: impl FnMut(&mut Session) -> Option<Border>) -> Vec<Border> {
+    let trace = support::trace(name);
+    let mut session = Session::open(&trace, Options::default()).unwrap();
+    let mut stored = Vec::new();
+    while let Some(border) = next(&mut session) {
+        stored.push(store(&mut session, border));
+    }
+    assert!(session.go_on_to(Border::End, |_| {}).unwrap());
+    stored.push(store(&mut session, Border::End));
+    drop(session);
+    for pair in stored.windows(2) {
+        let read = |stored: &Stored| Checkpoint::from_bytes(Path::new(name), &stored.file, &trace);
+        let start = read(&pair[0]).unwrap_or_else(|error| panic!("{}: {error}", pair[0].border));
+        assert_eq!(start.digest(), pair[0].digest, "{name}: read at {}", pair[0].border);
+        let mut session = Session::resume(&trace, Options::default(), &start).unwrap();
+        // To restore is not to change.
+        let again = session.checkpoint().unwrap();
+        assert_eq!(start.differences(&again), [""; 0], "{name}: resumed at {}", pair[0].border);
+        assert_eq!(again.digest(), pair[0].digest, "{name}: resumed at {}", pair[0].border);
+        let border = pair[1].border;
+        assert!(
+            session.go_on_to(border, |_| {}).unwrap_or_else(|error| panic!("{border}: {error}"))
+        );
+        let arrived = session.checkpoint().unwrap();
+        if arrived.digest() != pair[1].digest {
+            let expected = read(&pair[1]).unwrap();
+            panic!("{name}: {} to {border}: {:#?}", pair[0].border, expected.differences(&arrived));
+        }
+    }
+    stored.iter().map(|stored| stored.border).collect()
+}
+
+/// Borders at moments that are spread over the run, and inside a `rep` string if one is near.
+fn check_spread(name: &str, count: u64) {
+    let mut session = support::open(name);
+    let whole = run_to_end(&mut session).moment.0;
+    drop(session);
+    let mut index = 0;
+    check_pieces(name, |session| {
+        index += 1;
+        let moment = Moment((whole * index / count) | 1);
+        let border = Border::Instruction { moment, iterations: 0 };
+        (index < count && session.go_on_to(border, |_| {}).unwrap()).then_some(border)
+    });
+}
+
+#[test]
+fn another_process_goes_on() {
+    for name in ["heap_list_O2_n", "selfmod", "fork_pipe", "threads_chaos", "signals"] {
+        check_spread(name, 5);
+    }
+}
+
+#[test]
+fn another_process_goes_on_behind_every_event() {
+    let mut event = 0;
+    let borders = check_pieces("true", |session| {
+        event += 1;
+        let border = Border::Event(Event(event));
+        session.go_on_to(border, |_| {}).unwrap().then_some(border)
+    });
+    assert!(borders.len() > 20, "{borders:?}");
+}
+
+#[test]
+fn another_process_goes_on_inside_of_strings() {
+    let borders = check_pieces("float_math_O2", |session| {
+        let mut found = None;
+        while found.is_none() && session.moment() < Moment(200_000) {
+            let moment = session.moment() + 1;
+            if !session.go_on_to(Border::Instruction { moment, iterations: 0 }, |_| {}).unwrap() {
+                break;
+            }
+            let iterations = session.iterations_ahead().map_or(0, |count| count / 2);
+            if iterations > 0 && session.iterate(iterations).unwrap() == iterations {
+                found = Some(Border::Instruction { moment, iterations });
+            }
+        }
+        found
+    });
+    assert!(borders.len() > 3, "{borders:?}");
 }

@@ -1,17 +1,23 @@
 //! `pernosco replay`: re-executes recordings and checks them, or shows registers at a position.
 
+mod leader;
+mod pieces;
+
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{Event, Moment, Tid};
-use replay::{Error, Options, Progress, Session};
+use replay::{Options, Progress, Session};
 use rr_trace::Trace;
 use serde_json::json;
+
+use leader::{Checkpoints, Run};
+use pieces::{Checked, Plan};
 
 #[derive(Args, Debug)]
 #[command(group(ArgGroup::new("what").required(true).args(["check", "registers"])))]
@@ -19,6 +25,24 @@ pub struct ReplayArguments {
     /// Replay to the end and compare registers and ticks at every event
     #[arg(long)]
     check: bool,
+    /// Take N checkpoints, spread evenly over the run and also inside of events and string
+    /// instructions, or one behind `every` event; then re-execute every piece between two of them
+    /// in a process of its own, which starts from the checkpoint's file, and compare all state at
+    /// its end
+    ///
+    /// While the recording is replayed for the first time, up to 4 N checkpoints are in memory
+    /// (with `every`, one for each event); each takes the pages that were written since the one
+    /// before it, and about 10 KiB a task. On the disk, in TMPDIR, there is one file for each
+    /// process at a time, with all pages that are not as the program's files have them,
+    /// compressed.
+    #[arg(long, value_name = "N|every", requires = "check", verbatim_doc_comment)]
+    checkpoints: Option<Checkpoints>,
+    /// Decides the order in which pieces are re-executed
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "checkpoints")]
+    seed: u64,
+    /// Processes at a time that re-execute pieces [default: as many as there are processors]
+    #[arg(long, value_name = "NUMBER", requires = "checkpoints", value_parser = jobs)]
+    jobs: Option<usize>,
     /// Show all registers behind this event, or that many instructions further on
     #[arg(long, value_name = "EVENT[+INSTRUCTIONS]")]
     registers: Option<Place>,
@@ -31,6 +55,11 @@ pub struct ReplayArguments {
     /// Directories of recordings
     #[arg(required = true, value_name = "TRACE")]
     traces: Vec<PathBuf>,
+}
+
+fn jobs(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=4096).contains(number));
+    number.ok_or_else(|| "not a number from 1 to 4096".into())
 }
 
 /// A position: behind an event, and behind some instructions after it.
@@ -52,11 +81,15 @@ impl FromStr for Place {
 
 pub fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
     let Some(place) = arguments.registers else {
-        let mut diverged = 0;
+        let (mut diverged, mut failed) = (0, 0);
         for trace in &arguments.traces {
-            diverged += usize::from(!check(trace, arguments.json)?);
+            let (divergences, failures) = check(trace, arguments)?;
+            diverged += usize::from(divergences > 0);
+            failed += failures;
         }
-        anyhow::ensure!(diverged == 0, "{diverged} of {} replays diverged", arguments.traces.len());
+        let traces = arguments.traces.len();
+        anyhow::ensure!(failed == 0, "{failed} pieces could not be replayed");
+        anyhow::ensure!(diverged == 0, "{diverged} of {traces} replays diverged");
         return Ok(());
     };
     let [trace] = &arguments.traces[..] else { bail!("--registers takes one recording") };
@@ -69,76 +102,101 @@ fn open(directory: &Path) -> anyhow::Result<Session> {
     session.with_context(|| format!("{}: cannot replay", directory.display()))
 }
 
-/// Replays one recording to its end; false when it diverges.
-fn check(directory: &Path, json: bool) -> anyhow::Result<bool> {
-    let mut session = open(directory)?;
-    let name = directory.display();
-    let progress = progress_bar();
-    let started = Instant::now();
-    let mut events = 0u64;
-    let outcome = loop {
-        match session.advance(None) {
-            Ok(Progress::Event(report)) => {
-                events += 1;
-                progress.set_position(report.event.0);
-            }
-            Ok(Progress::Restarted) => {
-                events = 0;
-                let note = format!(
-                    "{name}: fewer ticks are recorded than there are conditional branches: \
-                     replaying again, as if counted in software"
-                );
-                progress.suspend(|| writeln!(std::io::stderr(), "{note}"))?;
-            }
-            Ok(Progress::End | Progress::Moment) => break Ok(()),
-            Err(error) => break Err(error),
-        }
-    };
+/// Replays one recording to its end, and in pieces if that is wanted: the numbers of divergences
+/// and of pieces that failed.
+fn check(directory: &Path, arguments: &ReplayArguments) -> anyhow::Result<(usize, usize)> {
+    let wanted = arguments.checkpoints.unwrap_or(Checkpoints::None);
+    let progress = progress_bar("{spinner} event {pos}, {elapsed}");
+    let run = leader::run(directory, wanted, &progress);
     progress.finish_and_clear();
-    let divergences = match &outcome {
-        Ok(()) => 0,
-        Err(Error::Divergence(divergence)) => {
-            writeln!(std::io::stderr(), "{name}: {divergence}")?;
-            1
+    let run = run?;
+    let mut err = std::io::stderr();
+    if let Some(divergence) = &run.divergence {
+        writeln!(err, "{}: {divergence}", directory.display())?;
+    }
+    let mut checked = None;
+    if !run.cuts.is_empty() {
+        let processors = std::thread::available_parallelism().map_or(1, |number| number.get());
+        let plan = Plan { seed: arguments.seed, jobs: arguments.jobs.unwrap_or(processors) };
+        let progress = progress_bar("{spinner} piece {pos} of {len}, {elapsed}");
+        let pieces = pieces::check(&Trace::open(directory)?, &run, plan, &progress);
+        progress.finish_and_clear();
+        let pieces = pieces.with_context(|| directory.display().to_string())?;
+        for failure in &pieces.failures {
+            writeln!(err, "{}", failure.message)?;
         }
-        Err(_) => {
-            outcome.with_context(|| format!("{name}"))?;
-            0
-        }
-    };
-    let elapsed = started.elapsed();
-    let (tasks, instructions) = (session.tasks_created(), session.moment().0);
-    let ticks = session.total_ticks().0;
+        checked = Some((pieces, plan));
+    }
+    let in_pieces = checked.as_ref().map_or(&[][..], |(pieces, _)| &pieces.failures);
+    let diverged = in_pieces.iter().filter(|failure| failure.diverged).count();
+    let divergences = usize::from(run.divergence.is_some()) + diverged;
+    print_run(directory, &run, divergences, checked.as_ref(), arguments.json)?;
+    Ok((divergences, in_pieces.len() - diverged))
+}
+
+fn print_run(
+    directory: &Path,
+    run: &Run,
+    divergences: usize,
+    checked: Option<&(Checked, Plan)>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let name = directory.display();
     let mut out = std::io::stdout().lock();
+    let Run { events, tasks, instructions, ticks, tick_rule, seconds, .. } = run;
     if json {
-        let line = json!({
+        let mut line = json!({
             "trace": name.to_string(),
             "events": events,
             "tasks": tasks,
             "instructions": instructions,
-            "ticks": ticks,
-            "tick_rule": session.tick_rule().to_string(),
+            "ticks": ticks.0,
+            "tick_rule": tick_rule.to_string(),
             "divergences": divergences,
-            "seconds": elapsed.as_secs_f64(),
+            "seconds": seconds,
         });
+        if let Some((pieces, plan)) = checked {
+            let failed = pieces.failures.iter().filter(|failure| !failure.diverged).count();
+            line["pieces"] = json!({
+                "count": pieces.pieces,
+                "failed": failed,
+                "jobs": plan.jobs,
+                "seconds": pieces.seconds,
+                "restore_seconds": pieces.restore_seconds,
+                "replay_seconds": pieces.replay_seconds,
+                "compare_seconds": pieces.compare_seconds,
+                "files": pieces.files,
+                "file_bytes": pieces.file_bytes,
+            });
+        }
         writeln!(out, "{line}")?;
-    } else {
-        let speed = instructions as f64 / elapsed.as_secs_f64().max(1e-9) / 1e6;
-        writeln!(
+        return Ok(());
+    }
+    let speed = *instructions as f64 / seconds.max(1e-9) / 1e6;
+    write!(
+        out,
+        "{name}: {events} events, {tasks} tasks, {instructions} instructions, {ticks} ticks, \
+         {divergences} divergences, {speed:.1} M instr/s"
+    )?;
+    if let Some((pieces, plan)) = checked {
+        let bytes = crate::output::bytes(pieces.file_bytes / pieces.files.max(1));
+        let Checked { pieces: count, seconds, .. } = pieces;
+        let jobs = plan.jobs;
+        write!(
             out,
-            "{name}: {events} events, {tasks} tasks, {instructions} instructions, {ticks} ticks, \
-             {divergences} divergences, {speed:.1} M instr/s"
+            "; {count} pieces by {jobs} processes in {seconds:.2} s, {bytes} a checkpoint"
         )?;
     }
-    Ok(divergences == 0)
+    writeln!(out)?;
+    Ok(())
 }
 
-fn progress_bar() -> ProgressBar {
+fn progress_bar(template: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new_spinner();
-    let style = ProgressStyle::with_template("{spinner} event {pos}, {elapsed}");
+    let style = ProgressStyle::with_template(template);
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar

@@ -24,10 +24,14 @@ pub fn traces() -> PathBuf {
     directory
 }
 
-pub fn open(name: &str) -> Session {
+pub fn trace(name: &str) -> rr_trace::Trace {
     let directory = traces().join(name).join("trace");
-    let trace = rr_trace::Trace::open(&directory).unwrap_or_else(|error| panic!("{name}: {error}"));
-    Session::open(&trace, Options::default()).unwrap_or_else(|error| panic!("{name}: {error}"))
+    rr_trace::Trace::open(&directory).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+pub fn open(name: &str) -> Session {
+    Session::open(&trace(name), Options::default())
+        .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// A compressed file of a recording's oracle.
