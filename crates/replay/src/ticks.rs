@@ -112,11 +112,6 @@ impl Session {
         let Some(start) = self.ticks.start.clone() else { return Err(error) };
         self.set_tick_rule(TickRule::ElfOnly);
         self.ticks.failed = Some((event, error));
-        // What was observed is void.
-        self.machine.take_calls();
-        self.machine.take_stores();
-        self.machine.take_control_flow();
-        self.machine.take_executions();
         self.return_to(&start).map_err(|problem| self.error_here(problem))
     }
 

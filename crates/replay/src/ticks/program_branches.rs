@@ -200,3 +200,115 @@ impl Fields<'_> {
         u64::from_le_bytes(self.bytes(at))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// An ELF file with one executable section, or segment, of this code at offset 0x1000.
+    fn program(code: &[u8], sections: bool) -> File {
+        let mut bytes = vec![0; 0x1000];
+        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        let mut put = |at: usize, field: &[u8]| bytes[at..at + field.len()].copy_from_slice(field);
+        let size = (code.len() as u64).to_le_bytes();
+        put(18, &62_u16.to_le_bytes());
+        if sections {
+            put(40, &0x100_u64.to_le_bytes());
+            put(58, &64_u16.to_le_bytes());
+            put(60, &1_u16.to_le_bytes());
+            put(0x104, &SECTION_PROGBITS.to_le_bytes());
+            put(0x108, &SECTION_EXECUTABLE.to_le_bytes());
+            put(0x118, &0x1000_u64.to_le_bytes());
+            put(0x120, &size);
+        } else {
+            put(32, &0x200_u64.to_le_bytes());
+            put(54, &56_u16.to_le_bytes());
+            put(56, &1_u16.to_le_bytes());
+            put(0x200, &SEGMENT_LOAD.to_le_bytes());
+            put(0x204, &SEGMENT_EXECUTABLE.to_le_bytes());
+            put(0x208, &0x1000_u64.to_le_bytes());
+            put(0x220, &size);
+        }
+        bytes.extend(code);
+        let mut file = tempfile::tempfile().expect("a temporary file");
+        file.write_all(&bytes).expect("write");
+        file
+    }
+
+    fn found(code: &[u8]) -> Vec<u64> {
+        let branches = ProgramBranches::of_file(&program(code, true)).expect("readable");
+        let same = ProgramBranches::of_file(&program(code, false)).expect("readable");
+        let end = code.len() as u64 + 100;
+        let offsets = |branches: &ProgramBranches| -> Vec<u64> {
+            (0..end).filter(|offset| branches.contains(0x1000 + offset)).collect()
+        };
+        assert_eq!(offsets(&branches), offsets(&same));
+        offsets(&branches)
+    }
+
+    #[test]
+    fn every_kind_of_branch() {
+        // jz; jnz near; jrcxz; jecxz; loop; loope; loopne; jmp; call; ret; cmovz; bnd jz
+        let code = [
+            &[0x74, 0][..],
+            &[0x0f, 0x85, 0, 0, 0, 0],
+            &[0xe3, 0],
+            &[0x67, 0xe3, 0],
+            &[0xe2, 0, 0xe1, 0, 0xe0, 0],
+            &[0xeb, 0, 0xe8, 0, 0, 0, 0, 0xc3, 0x0f, 0x44, 0xc1],
+            &[0xf2, 0x74, 0],
+        ]
+        .concat();
+        assert_eq!(found(&code), [0, 2, 8, 10, 13, 15, 17, 30]);
+    }
+
+    #[test]
+    fn the_sweep_is_linear() {
+        // In an immediate; behind a byte that is no instruction; cut off by the end.
+        assert_eq!(found(&[0xb8, 0x74, 0, 0x74, 0, 0x06, 0x75, 0, 0x74]), [6]);
+    }
+
+    #[test]
+    fn a_branch_that_cannot_be_probed_spoils_the_file() {
+        for prefixed in [
+            &[0x2e, 0x74, 0][..],
+            &[0x3e, 0x0f, 0x85, 0, 0, 0, 0],
+            &[0x26, 0xe3, 0],
+            &[0x66, 0x74, 0],
+        ] {
+            let code = [&[0x75, 0][..], prefixed].concat();
+            assert_eq!(found(&code), [] as [u64; 0], "{prefixed:x?}");
+        }
+        assert_eq!(found(&[0x66, 0xe2, 0, 0x65, 0x74, 0]), [0, 3]);
+    }
+
+    #[test]
+    fn instructions_across_the_pieces_of_a_long_file() {
+        // Seven bytes: the borders of pieces fall everywhere. mov $n,%eax; jz
+        let code = [0xb8, 0x74, 0, 0x74, 0, 0x74, 0].repeat(3 * PIECE_BYTES as usize / 7);
+        let branches = ProgramBranches::of_file(&program(&code, true)).expect("readable");
+        assert_eq!(branches.count, code.len() as u64 / 7);
+        assert!(branches.contains(0x1005) && !branches.contains(0x1003));
+        let last = 0x1000 + code.len() as u64 - 2;
+        assert!(branches.contains(last) && !branches.contains(last + 7));
+    }
+
+    #[test]
+    fn what_is_no_program_has_none() {
+        for length in [0, 10, 64, 100] {
+            let mut file = tempfile::tempfile().expect("a temporary file");
+            file.write_all(&vec![0x74; length]).expect("write");
+            let branches = ProgramBranches::of_file(&file).expect("readable");
+            assert!((0..200).all(|offset| !branches.contains(offset)));
+        }
+        // Tables that lie outside, sections without end.
+        let mut file = program(&[0x74, 0], true);
+        file.write_all_at(&u64::MAX.to_le_bytes(), 40).expect("write");
+        assert!(!ProgramBranches::of_file(&file).expect("readable").contains(0x1000));
+        file = program(&[0x74, 0], true);
+        file.write_all_at(&u64::MAX.to_le_bytes(), 0x120).expect("write");
+        assert!(ProgramBranches::of_file(&file).expect("readable").contains(0x1000));
+    }
+}
