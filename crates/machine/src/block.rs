@@ -60,7 +60,7 @@ pub struct PhaseMark {
 pub struct Place {
     pub address: Address,
     pub length: u8,
-    /// A conditional branch.
+    /// A conditional branch that counts.
     pub tick: bool,
 }
 
@@ -78,8 +78,6 @@ pub enum ExitKind {
     Emulate { address: Address },
     /// `address` is hooked.
     Hook { address: Address },
-    /// No bytes to execute at `address`.
-    NoFetch { address: Address },
 }
 
 #[derive(Debug)]
@@ -95,6 +93,15 @@ pub struct ExitRecord {
 pub struct Source {
     pub ranges: Vec<Range<Address>>,
     pub bytes: Vec<u8>,
+    /// The conditional branches and whether each counts; empty where all of them do.
+    pub branches: Vec<(Address, bool)>,
+}
+
+impl Source {
+    /// Whether a branch counts; `address` is that of a conditional branch.
+    pub fn counts(&self, address: Address) -> bool {
+        !self.branches.contains(&(address, false))
+    }
 }
 
 #[derive(Debug)]

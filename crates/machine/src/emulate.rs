@@ -4,6 +4,7 @@
 mod access;
 mod bits;
 mod branch;
+mod chosen;
 pub(crate) mod components;
 mod gather;
 pub(crate) mod host;
@@ -23,6 +24,8 @@ use model::Address;
 
 use crate::{Cpu, Error, Fault, Space};
 use access::Stop;
+pub use chosen::{chosen_parts, is_masked};
+pub use strings::first_iteration;
 
 /// What became of an emulated instruction.
 #[derive(Clone, Copy, Debug, PartialEq)]

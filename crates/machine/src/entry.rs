@@ -85,6 +85,22 @@ pub fn exit_code() -> u64 {
 /// Signals that guest instructions can raise in the host.
 const SIGNALS: [i32; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
 
+/// The signal handler proper begins with the guest's alignment check off: the kernel leaves that
+/// flag as it is, and what the compiler makes of a handler may access memory that is not aligned.
+#[unsafe(naked)]
+unsafe extern "C" fn enter_handler(
+    signal: i32,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    naked_asm!(
+        "pushfq", "and dword ptr [rsp], {not_alignment_check}", "popfq",
+        "jmp {handler}",
+        not_alignment_check = const !0x4_0000_i32,
+        handler = sym on_signal,
+    )
+}
+
 /// A fault at a host address in the code cache, or at 0 (a jump through an empty entry of a code
 /// map), becomes an exit. Anything else is the engine's own: the default action follows.
 unsafe extern "C" fn on_signal(
@@ -143,7 +159,7 @@ pub fn install() -> std::io::Result<()> {
         }
         for signal in SIGNALS {
             let mut action: libc::sigaction = std::mem::zeroed();
-            action.sa_sigaction = on_signal as *const () as usize;
+            action.sa_sigaction = enter_handler as *const () as usize;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
             libc::sigfillset(&mut action.sa_mask);
             if libc::sigaction(signal, &action, std::ptr::null_mut()) != 0 {

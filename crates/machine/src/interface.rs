@@ -1,6 +1,8 @@
 //! The vocabulary of running: limits, exits, traps, faults, observers.
 use model::Address;
 
+use crate::Space;
+
 /// How far to run. A limit that is reached already stops at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
@@ -12,20 +14,27 @@ pub struct Limits {
 
 /// Why the machine stopped. `cpu` is the exact state there; for all but the limits that is before
 /// the instruction at `cpu.rip`, which has not retired.
+///
+/// Where several reasons meet, a limit comes first, then a hook, then a watch, then whatever the
+/// instruction itself does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Exit {
     InstructionLimit,
     TickLimit,
-    /// About to execute a hooked address.
+    /// About to execute a hooked address, other than the one at which the run began: whoever runs
+    /// from a hooked address, be it because a limit stopped there, knows that it is one.
     Hook,
     /// About to execute an instruction whose effect is for the caller to say; `length` in bytes.
     Trap {
         kind: Trap,
         length: u8,
     },
-    /// About to execute an instruction that accesses a watched range, first at `address`.
+    /// About to execute an instruction that accesses a watched range and will retire, or in the
+    /// middle of a `rep` string, about to do an iteration that does. To go on, run again.
     Watch {
+        /// The lowest watched byte of the first access, where stores go before loads.
         address: Address,
+        /// It is stored to; it may be loaded as well.
         write: bool,
     },
     /// The instruction at `cpu.rip` raised an exception (for `int3` and `int n` see `Trap`).
@@ -67,27 +76,58 @@ pub struct Fault {
 }
 
 /// What is observed while running; each is compiled into the code and costs nothing when off.
+///
+/// Whatever is exact is so for every way of execution: fast code, single steps, instructions that
+/// the engine carries out. An instruction that faults leaves nothing behind but what it has really
+/// done: stores of finished iterations of a `rep` string, of elements of a scatter, of `enter`.
+/// Instructions that are the caller's ([`Exit::Trap`]) are not observed, nor is what the caller
+/// writes, but for its marks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Observers {
-    /// Mark every 8-byte word written (supersets allowed): `Space::take_written`.
+    /// Mark every 8-byte word written: `Space::take_written`. None is missing. Too many are marked:
+    /// all of a masked operand, the word behind a store of two bytes or more, and what fast code
+    /// was about to store when it faulted or was undone for a watch.
     pub written_words: bool,
-    /// Mark every 64-byte line read, reads through the stack pointer left out.
+    /// Mark every 64-byte line read: `Space::take_read`. None is missing but those read through
+    /// rsp as the base or by `pop`, `ret` and the like. Too many are marked: all of a masked
+    /// operand, and what faults.
     pub read_lines: bool,
-    /// Count executions: `Machine::take_executions`.
+    /// Count executions: `Machine::take_executions`. Exact: instructions that have retired, a
+    /// `rep` string once.
     pub executions: bool,
-    /// Log calls and returns: `Machine::take_calls`.
+    /// Log near calls and returns that have retired: `Machine::take_calls`. Exact.
     pub calls: bool,
-    /// Log control flow: conditional outcomes and indirect targets.
+    /// Log control flow: conditional outcomes and indirect targets. Exact.
     pub control_flow: bool,
-    /// Log every store with address, size and old value: `Machine::take_stores`.
+    /// Log every store with address, size and old value: `Machine::take_stores`. Exact: undoing
+    /// all of them in reverse gives the memory from before. A compare-and-exchange that fails
+    /// stores what was there; bytes that a mask excludes may be there with the value they keep.
     pub stores: bool,
 }
 
-/// A range to stop at; see `Machine::set_watches`.
+/// Says which conditional branches count as ticks, where not all of them do.
+///
+/// It is asked when code is translated, or executed by itself; the answer may depend on the
+/// mapping of the branch and on its bytes, nothing else. Must not panic.
+pub trait TickFilter: std::fmt::Debug {
+    /// Whether the conditional branch at `address` counts.
+    fn counts(&self, space: &Space, address: Address) -> bool;
+}
+
+/// A range to stop at in whatever address space, before an instruction stores to one of its bytes;
+/// see [`Exit::Watch`] and `Machine::set_watches`.
+///
+/// A run passes over an access only where it goes on from a stop: when the last call of `run` has
+/// stopped for it, and `cpu` has the same address, count and rcx. `step` never stops for a watch.
+///
+/// Not seen: what the caller writes for a system call, and stores to the same memory by another
+/// address. Accesses are those that the instruction makes in this state: a masked store or move
+/// accesses the elements chosen, other masked loads all of their operand; a compare-and-exchange
+/// stores even when it fails; `xsave` and `fxsave` store what is defined to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
     pub range: std::ops::Range<Address>,
-    /// Stop at reads too. Every instruction is executed by itself then.
+    /// Stop at loads too. Every instruction is executed by itself then.
     pub reads: bool,
 }
 

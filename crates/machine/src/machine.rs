@@ -9,6 +9,7 @@ mod observed;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::marker::PhantomData;
+use std::rc::Rc;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use model::{Address, gpr};
@@ -26,7 +27,7 @@ use crate::state::{EXIT_FAULT, EXIT_INDIRECT, State, state};
 use crate::translate::{Class, Tools, classify, translate};
 use crate::{
     CallRecord, ControlFlow, Cpu, Error, Exit, FLAG_TRAP, Fault, Limits, Observers, Options, Space,
-    Statistics, StoreRecord, entry, layout,
+    Statistics, StoreRecord, TickFilter, entry, layout,
 };
 use observed::{Observing, correct_executions};
 
@@ -134,8 +135,8 @@ impl Machine {
         }
     }
 
-    /// Stop before executing any of these addresses, in any address space. `run` never stops at
-    /// a hook at its very first instruction.
+    /// Stop before executing any of these addresses, in any address space: once for each
+    /// execution. `run` never stops at a hook at its very first instruction.
     pub fn set_hooks(&mut self, addresses: &[Address]) {
         let hooks: BTreeSet<Address> = addresses.iter().copied().collect();
         let changed: Vec<Address> = hooks.symmetric_difference(&self.hooks).copied().collect();
@@ -148,6 +149,13 @@ impl Machine {
                 directory.invalidate(&address.range(1), &mut self.cache);
             }
         }
+    }
+
+    /// From now on only the conditional branches count that the filter names; all of them
+    /// without one. Translations are dropped.
+    pub fn set_tick_filter(&mut self, filter: Option<Rc<dyn TickFilter>>) {
+        self.flush();
+        self.tools.ticks = filter;
     }
 
     pub fn statistics(&self) -> Statistics {
@@ -166,14 +174,15 @@ impl Machine {
     /// Runs guest code of `space` from `cpu`, whose counts go on from what they are.
     pub fn run(&mut self, space: &mut Space, cpu: &mut Cpu, limits: Limits) -> Result<Exit, Error> {
         self.enter_space(space, cpu)?;
-        self.observing.begin();
+        self.observing.begin(space, cpu);
         let exit = self.run_loop(space, cpu, limits);
         self.leave_space(cpu);
+        self.observing.end(space, cpu, &exit);
         exit
     }
 
-    /// Executes one instruction. A `rep` string runs at most `iterations` iterations and retires
-    /// only when it has finished (rip stays otherwise).
+    /// Executes one instruction, whatever hooks and watches there are. A `rep` string runs at most
+    /// `iterations` iterations and retires only when it has finished (rip stays otherwise).
     pub fn step(
         &mut self,
         space: &mut Space,
@@ -181,7 +190,7 @@ impl Machine {
         iterations: Option<u64>,
     ) -> Result<Exit, Error> {
         self.enter_space(space, cpu)?;
-        self.observing.begin();
+        self.observing.begin_step();
         let exit = self.step_here(space, cpu, iterations);
         self.leave_space(cpu);
         exit
@@ -242,6 +251,7 @@ impl Machine {
             let left = instructions.unwrap_or(u64::MAX).min(ticks.unwrap_or(u64::MAX));
             let careful = self.observing.is_careful(cpu);
             let step = if left <= SLACK || stuck || hooked && first || careful {
+                stuck = false;
                 self.single(space, cpu)?
             } else {
                 let before = (cpu.instructions, cpu.rip);
@@ -355,7 +365,6 @@ impl Machine {
                 cpu.rip = address;
                 Step::Exit(Exit::Hook)
             }
-            ExitKind::NoFetch { address } => Step::Exit(fetch_fault(space, address)),
             ExitKind::Emulate { address } => {
                 cpu.rip = address;
                 match fetch(space, address) {
@@ -613,8 +622,13 @@ impl Machine {
         let mut bytes = [0; 15];
         let length = space.fetch(start, &mut bytes);
         if let Some(single) = self.directory(space).single.get(&(start, mode)) {
+            let single = *single;
             let n = usize::from(single.length);
-            if n <= length && single.bytes[..n] == bytes[..n] {
+            let source = &self.cache.blocks[single.block as usize].source;
+            if n <= length
+                && single.bytes[..n] == bytes[..n]
+                && counts_the_same(&self.tools, space, source)
+            {
                 return Ok(Some(single.block));
             }
         }
@@ -626,8 +640,9 @@ impl Machine {
     }
 
     fn make(&mut self, space: &Space, start: Address, mode: Mode) -> Result<Option<u32>, Error> {
-        let mut first = [0];
-        if space.fetch(start, &mut first) == 0 {
+        // Nothing is kept of an instruction that is cut off: its rest may come.
+        let mut first = [0; 15];
+        if space.fetch(start, &mut first) < first.len() && fetch(space, start).is_none() {
             return Ok(None);
         }
         let site = match self.cache.site(self.observations.counters()) {
@@ -638,7 +653,9 @@ impl Machine {
             }
         };
         if mode == Mode::Fast
-            && let Some(id) = self.cache.copy(start, &site, |source| holds(space, source))
+            && let Some(id) = self.cache.copy(start, &site, |source| {
+                holds(space, source) && counts_the_same(&self.tools, space, source)
+            })
         {
             self.statistics.blocks_copied += 1;
             return Ok(Some(id));
@@ -807,6 +824,12 @@ fn holds(space: &Space, source: &Source) -> bool {
         let there = &mut there[..wanted.len()];
         space.fetch(range.start, there) == wanted.len() && there == wanted
     })
+}
+
+/// Whether the branches of a translation count in `space` as they did where it was made.
+fn counts_the_same(tools: &Tools, space: &Space, source: &Source) -> bool {
+    let Some(filter) = &tools.ticks else { return true };
+    source.branches.iter().all(|(address, counted)| filter.counts(space, *address) == *counted)
 }
 
 /// Decodes the instruction at `address`; `None` when it cannot be fetched whole.

@@ -49,7 +49,8 @@ pub struct ControlFlow {
 /// Instructions of a slice that may log something: all of its budget, and those of the last block
 /// that come before the place where it counts.
 const LOGGING: u64 = SLICE + BLOCK_MAX as u64;
-/// A store of 64 bytes; whatever stores more is carried out by the engine.
+/// A store of 64 bytes; whatever stores more is carried out by the engine (see the test of
+/// `translate::classify`).
 const STORE_ENTRIES: u64 = 8;
 const _: () = {
     assert!(LOGGING <= length(layout::FLOW_LOG));
@@ -124,7 +125,8 @@ impl Observations {
         for entry in words(layout::CALL_LOG, state.call_log).as_chunks::<4>().0 {
             let retired = (entry[2].wrapping_sub(start) as i64 >> 24) as u64;
             // The stack may have been another one; its guest address is found from the host's.
-            let stack = space.guest(entry[1]).unwrap_or(Address(entry[1].wrapping_add(back)));
+            let there = space.guest_nearby(entry[1]);
+            let stack = there.unwrap_or(Address(entry[1].wrapping_add(back)));
             self.calls.push(CallRecord {
                 call: entry[3] != 0,
                 target: Address(entry[0]),

@@ -13,6 +13,7 @@ mod strings;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::rc::Rc;
 
 use iced_x86::{
     Code, Decoder, DecoderOptions, Encoder, Instruction, InstructionInfoFactory, OpKind,
@@ -24,7 +25,7 @@ use crate::block::{
 };
 use crate::emit::{COUNTER, Emitter, Mem, Reg, S, T};
 use crate::layout::PROBE;
-use crate::{Observers, Space, state::State};
+use crate::{Observers, Space, TickFilter, state::State};
 pub use classify::{Class, classify};
 use std::mem::offset_of;
 
@@ -76,6 +77,8 @@ pub struct Site {
 pub struct Tools {
     encoder: Encoder,
     pub info: InstructionInfoFactory,
+    /// Which conditional branches count; all of them without.
+    pub ticks: Option<Rc<dyn TickFilter>>,
 }
 
 impl std::fmt::Debug for Tools {
@@ -86,7 +89,7 @@ impl std::fmt::Debug for Tools {
 
 impl Default for Tools {
     fn default() -> Tools {
-        Tools { encoder: Encoder::new(64), info: InstructionInfoFactory::new() }
+        Tools { encoder: Encoder::new(64), info: InstructionInfoFactory::new(), ticks: None }
     }
 }
 
@@ -114,15 +117,23 @@ struct Decoded {
     end: End,
 }
 
+impl Decoded {
+    fn counted_branches(&self, space: &Space, filter: &dyn TickFilter) -> Vec<(Address, bool)> {
+        let branches = self.instructions.iter().filter(|(_, class)| class.is_tick());
+        let addresses = branches.map(|(instruction, _)| Address(instruction.ip()));
+        addresses.map(|address| (address, filter.counts(space, address))).collect()
+    }
+}
+
 /// How a block ends when its last instruction does not say.
 enum End {
     Flow,
     Next(Address),
     Hook(Address),
-    NoFetch(Address),
 }
 
-/// Translates the block at `start`. Bytes are taken from `space` where they are executable.
+/// Translates the block at `start`, where a whole instruction can be fetched. Bytes are taken from
+/// `space` where they are executable.
 pub fn translate(
     tools: &mut Tools,
     space: &Space,
@@ -134,13 +145,17 @@ pub fn translate(
 ) -> Translation {
     let observers = if mode == Mode::Fast { observers } else { Observers::default() };
     let decoded = decode(space, start, mode, observers, hooks);
+    let branches = match &tools.ticks {
+        Some(filter) => decoded.counted_branches(space, filter.as_ref()),
+        None => Vec::new(),
+    };
     let out = Translation {
         hot: Emitter::new(site.hot),
         cold: Emitter::new(site.cold),
         places: Vec::with_capacity(decoded.instructions.len()),
         marks: Vec::with_capacity(decoded.instructions.len() + 8),
         exits: Vec::with_capacity(8),
-        source: Source::default(),
+        source: Source { branches, ..Source::default() },
         cold_jumps: Vec::with_capacity(8),
         counters: Vec::new(),
     };
@@ -156,7 +171,8 @@ pub fn translate(
         current: start,
     };
     translator.block(&decoded);
-    translator.out.source = Source { ranges: decoded.sources, bytes: decoded.bytes };
+    translator.out.source.ranges = decoded.sources;
+    translator.out.source.bytes = decoded.bytes;
     translator.out
 }
 
@@ -188,7 +204,13 @@ fn decode(
                 break None;
             }
             if mode == Mode::Fast && hooks.contains(&at) {
-                decoded.end = End::Hook(at);
+                // A block of its own, found by its place when the hook goes.
+                decoded.end = if decoded.instructions.is_empty() {
+                    decoded.sources.push(at.range(1));
+                    End::Hook(at)
+                } else {
+                    End::Next(at)
+                };
                 break None;
             }
             let position = decoder.position();
@@ -196,11 +218,8 @@ fn decode(
             if instruction.is_invalid()
                 && decoder.last_error() == iced_x86::DecoderError::NoMoreBytes
             {
-                decoded.end = if decoded.instructions.is_empty() {
-                    End::NoFetch(Address(from.0 + length as u64))
-                } else {
-                    End::Next(at)
-                };
+                // The caller has seen the first instruction whole.
+                decoded.end = End::Next(at);
                 break None;
             }
             let bytes = &buffer[position..position + instruction.len()];
@@ -248,10 +267,11 @@ impl Translator<'_> {
     fn block(&mut self, decoded: &Decoded) {
         for (instruction, class) in &decoded.instructions {
             if class.retires_here() {
+                let address = Address(instruction.ip());
                 self.out.places.push(Place {
-                    address: Address(instruction.ip()),
+                    address,
                     length: instruction.len() as u8,
-                    tick: class.is_tick(),
+                    tick: class.is_tick() && self.out.source.counts(address),
                 });
             }
         }
@@ -274,7 +294,6 @@ impl Translator<'_> {
             End::Flow => {}
             End::Next(target) => self.go(target),
             End::Hook(address) => self.leave(ExitKind::Hook { address }),
-            End::NoFetch(address) => self.leave(ExitKind::NoFetch { address }),
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use iced_x86::{Code, Mnemonic};
+use iced_x86::{Code, Decoder, DecoderOptions, Mnemonic};
 use machine::{Cpu, Exit, Limits, Machine, Observers, Options, Space, Trap};
 use model::Address;
 use testkit::{
@@ -259,6 +259,9 @@ impl Bench<'_> {
         if self.trace {
             eprintln!("{mode:?}\n{}", start_of(generated));
         }
+        if let Mode::Free(observers) = mode {
+            self.forget_observations(observers)?;
+        }
         let run = std::panic::AssertUnwindSafe(|| match mode {
             Mode::Free(_) => {
                 let limits = Limits { instructions: Some(ENOUGH), ticks: None };
@@ -276,6 +279,9 @@ impl Bench<'_> {
             Err(error) => vec![format!("error: {error}")],
         };
         lines.extend(differences(&outcome.cpu, &cpu, Extent::WithVector));
+        if let (Mode::Free(observers), Ok(_)) = (mode, &exit) {
+            lines.extend(self.observed_differences(observers, &cpu)?);
+        }
         lines.extend(self.memory_differences(generated, outcome)?);
         if !lines.is_empty()
             && let Some(reason) = tolerated(generated, outcome, &exit)
@@ -323,6 +329,70 @@ impl Bench<'_> {
             }
         }
         Ok(Exit::InstructionLimit)
+    }
+
+    fn forget_observations(&mut self, observers: Observers) -> Result<()> {
+        self.machine.take_stores();
+        if observers.executions {
+            self.machine.take_executions();
+        }
+        if observers.written_words {
+            self.space.take_written()?;
+        }
+        Ok(())
+    }
+
+    /// Stores undone must give the memory from before, changed words be marked, and executions be
+    /// as many as instructions have retired.
+    fn observed_differences(&mut self, observers: Observers, cpu: &Cpu) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        guest_memory(&self.space, &mut self.found)?;
+        if observers.stores {
+            let mut undone = self.found.clone();
+            for store in self.machine.take_stores().iter().rev() {
+                for (byte, address) in store.old.to_le_bytes().iter().zip(store.address.0..) {
+                    // Code can be in the log, for a store whose mask is empty.
+                    if address - store.address.0 < u64::from(store.size)
+                        && let Some(at) = data_offset(address)
+                    {
+                        undone[at] = *byte;
+                    }
+                }
+            }
+            if undone != self.memory {
+                lines.push("stores undone do not give the memory from before".to_string());
+            }
+        }
+        if observers.written_words {
+            let written = self.space.take_written()?;
+            let is_marked = |address: u64| {
+                let page = written.iter().find(|(page, _)| *page == Address(address).page_start());
+                let word = (address % 4096 / 8) as usize;
+                page.is_some_and(|(_, words)| words[word / 64] >> (word % 64) & 1 != 0)
+            };
+            for area in testkit::DATA_AREAS {
+                for address in (area.start..area.end()).step_by(8) {
+                    let at = data_offset(address).expect("a data area");
+                    let word = at..at + 8;
+                    if self.found[word.clone()] != self.memory[word] && !is_marked(address) {
+                        lines.push(format!("the changed word at {address:x} is not marked"));
+                    }
+                }
+            }
+        }
+        if observers.executions {
+            let mut executed = 0;
+            for (range, count) in self.machine.take_executions() {
+                let mut bytes = vec![0; (range.end - range.start) as usize];
+                self.space.read(range.start, &mut bytes)?;
+                let decoder = Decoder::with_ip(64, &bytes, range.start.0, DecoderOptions::NONE);
+                executed += count * decoder.into_iter().count() as u64;
+            }
+            if executed != cpu.instructions {
+                lines.push(format!("{executed} executions of {}", cpu.instructions));
+            }
+        }
+        Ok(lines)
     }
 
     /// Compares guest memory and puts it back.

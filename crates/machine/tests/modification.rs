@@ -2,61 +2,34 @@
 //! outside. Each program computes a number that is wrong when an old instruction is executed.
 
 use machine::{
-    Backing, Cpu, Exit, Limits, Machine, Observers, Options, Protection, SharedObject, Space, Trap,
+    Backing, Cpu, Exit, Machine, Observers, Options, Protection, SharedObject, Space, Trap,
 };
 use model::{Address, gpr};
+use testkit::{
+    ALL_OBSERVERS, Drive, NO_OBSERVERS, READ_EXECUTE, READ_WRITE, READ_WRITE_EXECUTE, set_eax,
+    set_rdi,
+};
 
 const CODE: u64 = 0x40_0000;
 const ALIAS: u64 = 0x7fff_4000_0000;
 const STACK: u64 = 0x7fff_8000_0000;
-const ALL: Protection = Protection { read: true, write: true, execute: true };
-const READ_WRITE: Protection = Protection { read: true, write: true, execute: false };
-const READ_EXECUTE: Protection = Protection { read: true, write: false, execute: true };
+const ALL: Protection = READ_WRITE_EXECUTE;
 
 fn observer_sets() -> Vec<Observers> {
-    let none = Observers::default();
-    let all = Observers {
-        written_words: true,
-        read_lines: true,
-        executions: true,
-        calls: true,
-        control_flow: true,
-        stores: true,
-    };
-    vec![none, Observers { written_words: true, ..none }, Observers { stores: true, ..none }, all]
-}
-
-/// How the machine is driven.
-#[derive(Clone, Copy, Debug)]
-enum Drive {
-    Steps,
-    Slices(u64),
-    Freely,
+    let none = NO_OBSERVERS;
+    let (words, stores) =
+        (Observers { written_words: true, ..none }, Observers { stores: true, ..none });
+    vec![none, words, stores, ALL_OBSERVERS]
 }
 
 fn run(machine: &mut Machine, space: &mut Space, cpu: &mut Cpu, drive: Drive) -> Exit {
-    loop {
-        let exit = match drive {
-            Drive::Steps => machine.step(space, cpu, None),
-            Drive::Slices(count) => {
-                let limits = Limits { instructions: Some(cpu.instructions + count), ticks: None };
-                machine.run(space, cpu, limits)
-            }
-            Drive::Freely => machine.run(space, cpu, Limits::default()),
-        };
-        match exit.expect("run") {
-            Exit::InstructionLimit => assert!(cpu.instructions < 10_000_000, "runs away"),
-            exit => return exit,
-        }
-    }
+    drive.run(machine, space, cpu).expect("run")
 }
 
 /// Runs `check` under every set of observers and drive.
 fn everywhere(check: impl Fn(&mut Machine, &mut Space, Drive)) {
     for observers in observer_sets() {
-        for drive in
-            [Drive::Freely, Drive::Steps, Drive::Slices(1), Drive::Slices(7), Drive::Slices(1000)]
-        {
+        for drive in Drive::ALL {
             let mut machine = Machine::new(Options::default()).expect("machine");
             machine.set_observers(observers).expect("observers");
             let mut space = machine.new_space().expect("space");
@@ -81,16 +54,6 @@ fn expect_breakpoint(exit: &Exit) {
 /// A little assembler: bytes with places to fill in.
 fn bytes(parts: &[&[u8]]) -> Vec<u8> {
     parts.concat()
-}
-
-/// mov $value,%eax
-fn set_eax(value: u32) -> Vec<u8> {
-    bytes(&[&[0xb8], &value.to_le_bytes()])
-}
-
-/// movabs $value,%rdi
-fn set_rdi(value: u64) -> Vec<u8> {
-    bytes(&[&[0x48, 0xbf], &value.to_le_bytes()])
 }
 
 #[test]

@@ -76,6 +76,7 @@ impl Session {
                 let before = self.moment();
                 match self.advance(Some(moment))? {
                     Progress::Event(report) => seen(&report),
+                    Progress::Restarted => {}
                     // There may be events that need no instruction.
                     Progress::Moment if before < moment => {}
                     Progress::Moment if before > moment => return Ok(false),

@@ -201,7 +201,7 @@ impl Session {
         Ok(session)
     }
 
-    fn make_checkpoint(&mut self) -> Result<Checkpoint> {
+    pub(crate) fn make_checkpoint(&mut self) -> Result<Checkpoint> {
         let mut spaces = BTreeMap::new();
         for (id, space) in &mut self.spaces {
             spaces.insert(*id, (space.marks.clone(), space.space.snapshot()?));
@@ -224,7 +224,7 @@ impl Session {
                 moment: self.moment,
                 started: self.started,
                 last_task: self.last_task,
-                tick_rule: self.tick_rule,
+                tick_rule: self.ticks.rule,
                 hooks: self.hooks.clone(),
                 tasks_created: self.tasks_created,
                 next_id: self.next_id,
@@ -244,6 +244,18 @@ impl Session {
         if checkpoint.uuid != self.source.trace.header().uuid {
             return Err(Problem::malformed("the checkpoint is of another recording"));
         }
+        if !self.accept_ticks(checkpoint.session.tick_rule) {
+            let rules = (checkpoint.session.tick_rule, self.ticks.rule);
+            return Err(Problem::unsupported(format!(
+                "a checkpoint made under the tick rule {} in a replay under {}",
+                rules.0, rules.1
+            )));
+        }
+        self.return_to(checkpoint)
+    }
+
+    /// As `go_to`, whatever the tick rule.
+    pub(crate) fn return_to(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         let gone: Vec<_> =
             self.spaces.keys().filter(|id| !checkpoint.spaces.contains_key(id)).copied().collect();
         for id in gone {
@@ -277,7 +289,6 @@ impl Session {
         self.moment = state.moment;
         self.started = state.started;
         self.last_task = state.last_task;
-        self.tick_rule = state.tick_rule;
         self.tasks_created = state.tasks_created;
         self.next_id = state.next_id;
         self.last_event = state.last_event;

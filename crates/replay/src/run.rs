@@ -1,6 +1,6 @@
 //! Running a task to where its next event says that it must be (rr-replay 4 and 8).
 
-use machine::{Backing, Exit, Limits, Protection};
+use machine::{Exit, Limits};
 use model::{Address, Moment, Registers, Ticks, Tid, gpr};
 
 use crate::preload::{BreakpointAt, buffer, read_u32};
@@ -111,7 +111,7 @@ impl Session {
             let next = self.next(tid, goal, *hooked)?;
             match next {
                 Next::Arrived => return Ok(Arrival::Reached),
-                Next::Overshot => return Err(self.overshot(tid, goal)),
+                Next::Overshot => return Err(Self::overshot(goal)),
                 Next::Run { .. } | Next::Step { .. } => {}
             }
             if until.is_some_and(|until| until <= self.moment) {
@@ -192,33 +192,14 @@ impl Session {
         Ok(matches!(self.next(tid, goal, false)?, Next::Arrived))
     }
 
-    fn overshot(&self, tid: Tid, goal: &Goal) -> Problem {
+    fn overshot(goal: &Goal) -> Problem {
         let reason = match goal {
             Goal::Exact { .. } => "the state of the asynchronous event did not occur",
             Goal::Flush { .. } => "the buffered system calls were not all made",
             Goal::Exception { .. } => "the exception did not occur",
             _ => "the event was not reached",
         };
-        if self.has_generated_code(tid) {
-            return Problem::diverged(format!(
-                "{reason} (the program has generated code: a software counter may have left its \
-                 branches out, and that tick rule, elf-only, is not supported)"
-            ));
-        }
         Problem::diverged(reason)
-    }
-
-    /// Whether a task could run code that is neither a file's nor rr's: rr's stubs are not
-    /// writable, and its scratch memory only looks executable.
-    fn has_generated_code(&self, tid: Tid) -> bool {
-        let Ok(space) = self.space_of(tid) else { return false };
-        let scratch =
-            |at| self.tasks.values().any(|t| t.scratch.as_ref().is_some_and(|s| s.contains(&at)));
-        space.space.mappings().any(|mapping| {
-            let Protection { write, execute, .. } = mapping.protection;
-            let file = matches!(mapping.backing, Backing::File { .. });
-            write && execute && !file && !scratch(mapping.range.start)
-        })
     }
 
     /// Runs at most to the end of `until` or to `ticks`.

@@ -18,12 +18,15 @@ use crate::registers::all_pairs;
 use crate::shared_files::SharedFiles;
 use crate::source::{Current, Source};
 use crate::task::{FilesId, SpaceId, Task, ThreadGroup};
+use crate::ticks::TickRules;
 use crate::{Error, TickRule, rr_page};
 
 /// How to replay.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub machine: machine::Options,
+    /// How the recording's ticks were counted, if that is known; otherwise it is found out.
+    pub tick_rule: Option<TickRule>,
 }
 
 /// An event that has been replayed.
@@ -49,6 +52,10 @@ pub enum Progress {
     Moment,
     /// There are no more events.
     End,
+    /// The recording's ticks may have been counted in another way: the session is at its
+    /// beginning again, and follows [`Session::tick_rule`]. Whatever has been seen of the replay
+    /// and its checkpoints are void. Happens once at most, and never when [`Options`] say the rule.
+    Restarted,
 }
 
 /// The replay of one recording, from its beginning. Only one can exist in a process at a time,
@@ -73,7 +80,7 @@ pub struct Session {
     /// Whether the traced program has begun: before its exec there is nothing to replay.
     pub(crate) started: bool,
     pub(crate) last_task: Option<Tid>,
-    pub(crate) tick_rule: TickRule,
+    pub(crate) ticks: TickRules,
     pub(crate) hooks: BTreeSet<Address>,
     pub(crate) warnings: Vec<crate::RegisterPair>,
     pub(crate) tasks_created: u32,
@@ -139,7 +146,7 @@ impl Session {
             moment: Moment(0),
             started: false,
             last_task: None,
-            tick_rule: TickRule::default(),
+            ticks: TickRules::new(options.tick_rule),
             hooks: BTreeSet::new(),
             warnings: Vec::new(),
             tasks_created: 1,
@@ -151,6 +158,7 @@ impl Session {
         };
         session.hook(rr_page::UNTRACED_RECORD_ONLY);
         session.hook(rr_page::PRIVILEGED_RECORD_ONLY);
+        session.begin_ticks().map_err(|problem| session.error_here(problem))?;
         Ok(session)
     }
 
@@ -185,6 +193,7 @@ impl Session {
         match self.replay(&mut current, until) {
             Ok(true) => {
                 self.last_event = current.frame.event;
+                self.ticks_confirmed(current.frame.event);
                 Ok(Progress::Event(EventReport {
                     event: current.frame.event,
                     kind: current.kind_name(),
@@ -201,17 +210,23 @@ impl Session {
             Err(problem) => {
                 self.ended = true;
                 let (event, tid) = (current.frame.event, current.frame.tid);
-                Err(self.error(problem, event, tid, Some(&current)))
+                let error = self.error(problem, event, tid, Some(&current));
+                self.try_other_ticks(event, error).map(|()| Progress::Restarted)
             }
         }
     }
 
-    /// Replays the next event; `None` at the end of the recording.
+    /// Replays the next event; `None` at the end of the recording. After
+    /// [`Progress::Restarted`] it is the event behind the last one all the same.
     pub fn step_event(&mut self) -> std::result::Result<Option<EventReport>, Error> {
-        match self.advance(None)? {
-            Progress::Event(report) => Ok(Some(report)),
-            Progress::End => Ok(None),
-            Progress::Moment => unreachable!("no moment was asked for"),
+        let last = self.last_event;
+        loop {
+            match self.advance(None)? {
+                Progress::Event(report) if report.event > last => return Ok(Some(report)),
+                Progress::Event(_) | Progress::Restarted => {}
+                Progress::End => return Ok(None),
+                Progress::Moment => unreachable!("no moment was asked for"),
+            }
         }
     }
 
@@ -234,7 +249,7 @@ impl Session {
     }
 
     pub fn tick_rule(&self) -> TickRule {
-        self.tick_rule
+        self.ticks.rule
     }
 
     /// Tasks that the recording has had so far.

@@ -6,6 +6,7 @@
 
 mod effects;
 mod generate;
+mod guest;
 mod image;
 mod lockstep;
 mod native;
@@ -20,6 +21,7 @@ mod vector;
 
 pub use effects::*;
 pub use generate::*;
+pub use guest::*;
 pub use image::*;
 pub use lockstep::*;
 pub use native::*;

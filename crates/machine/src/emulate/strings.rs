@@ -1,5 +1,7 @@
 //! movs, stos, lods, scas, cmps with any prefix, an iteration at a time where that matters.
 
+use std::ops::Range;
+
 use iced_x86::{Instruction, Mnemonic, OpKind, Register};
 use model::{Address, PAGE_SIZE, gpr};
 
@@ -56,6 +58,63 @@ pub fn run(
         cpu.rip = Address(instruction.next_ip());
     }
     Ok(outcome)
+}
+
+/// An iteration of a repeated string, and bytes that it accesses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct First {
+    pub iteration: u64,
+    pub accessed: Range<Address>,
+}
+
+/// The first iteration from `from` on that would store to (`write`) or load from a range, if all
+/// are done that the count says.
+pub fn first_iteration(
+    cpu: &Cpu,
+    instruction: &Instruction,
+    from: u64,
+    range: &Range<Address>,
+    write: bool,
+) -> Option<First> {
+    let plan = plan(cpu, instruction);
+    let (from_source, from_target) = match plan.operation {
+        Operation::Move => (!write, write),
+        Operation::Store => (false, write),
+        Operation::Load => (!write, false),
+        Operation::Scan => (false, !write),
+        Operation::Compare => (!write, !write),
+    };
+    let count = register(cpu, &plan, RCX);
+    let size = plan.size as i128;
+    let mut found: Option<First> = None;
+    for (used, base, pointer) in [(from_source, plan.source_base, RSI), (from_target, 0, RDI)] {
+        let first = base.wrapping_add(register(cpu, &plan, pointer));
+        if !used {
+            continue;
+        }
+        // 64-bit pointers cannot wrap without a fault; those of 32 bits go on at the bottom.
+        let turn = i128::from(u32::MAX) + 1;
+        for turns in if plan.narrow { -1..=1 } else { 0..=0 } {
+            let first = i128::from(first) + turns * turn;
+            let (start, end) = (i128::from(range.start.0), i128::from(range.end.0));
+            // Iteration n accesses `size` bytes from first + n * step.
+            let step = if plan.down { -size } else { size };
+            let wanted = if plan.down { first - end + 1 } else { start - size + 1 - first };
+            let iteration = i128::from(from)
+                .max(wanted.div_euclid(size) + i128::from(wanted.rem_euclid(size) != 0));
+            let at = first + iteration * step;
+            let wrapped = plan.narrow && !(0..turn).contains(&(at - i128::from(base)));
+            if iteration >= i128::from(count) || at >= end || at + size <= start || wrapped {
+                continue;
+            }
+            let iteration = iteration as u64;
+            let accessed = Address(at as u64).range(plan.size as u64);
+            if found.as_ref().is_none_or(|known| iteration < known.iteration) {
+                found = Some(First { iteration, accessed });
+            }
+        }
+    }
+    found
 }
 
 fn plan(cpu: &Cpu, instruction: &Instruction) -> Plan {

@@ -5,8 +5,10 @@
 //!
 //! Watches: fast code logs all stores. At the end of a piece of fast code the log is searched;
 //! when there was a store to a watched range, the piece is undone with the log's old values and
-//! done again in shorter and shorter pieces, and at last instruction by instruction. Hence a stop
-//! costs a few slices (some 50 ms where most instructions store), and no watch costs nothing.
+//! done again in shorter and shorter pieces, and at last instruction by instruction. An
+//! instruction by itself is executed and, when it has accessed a watched range, undone. Pieces
+//! are short behind a stop and grow from there: a stop costs about twice the way to it, and no
+//! watch costs nothing.
 
 use std::ops::Range;
 
@@ -16,6 +18,7 @@ use model::{Address, gpr};
 use super::{Machine, SLICE, Step, fetch};
 use crate::block::BLOCK_MAX;
 use crate::block::Block;
+use crate::emulate;
 use crate::faults::{self, Position, RolledBack};
 use crate::memory::Journal;
 use crate::observations::Observations;
@@ -24,6 +27,10 @@ use crate::{CallRecord, Cpu, Error, Exit, Observers, Space, StoreRecord, Watch};
 
 /// A rewound piece is done again in pieces of this part of it.
 const FINER: u64 = 8;
+/// Instructions in the first piece of a run with watches; each further one is twice as long.
+const PIECE_FIRST: u64 = 2048;
+/// Pieces that would be shorter than this are executed one instruction at a time.
+const PIECE_MIN: u64 = 2 * BLOCK_MAX as u64;
 
 /// The piece of fast code that is running.
 #[derive(Debug)]
@@ -32,6 +39,37 @@ pub struct Piece {
     pub start: u64,
     /// The state when it began, while there are watches.
     before: Option<Box<Cpu>>,
+}
+
+/// What the next instruction may do unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passing {
+    Nothing,
+    /// What a run has stopped at before; of a `rep` string the first iteration.
+    Once,
+    /// All of it.
+    All,
+}
+
+/// Where a run has stopped for a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct StoppedAt {
+    space: u64,
+    rip: Address,
+    instructions: u64,
+    /// Tells iterations of a `rep` string apart.
+    rcx: u64,
+}
+
+impl StoppedAt {
+    fn new(space: &Space, cpu: &Cpu) -> StoppedAt {
+        StoppedAt {
+            space: space.id(),
+            rip: cpu.rip,
+            instructions: cpu.instructions,
+            rcx: cpu.general[gpr::RCX],
+        }
+    }
 }
 
 /// What is observed beyond what is compiled into fast code.
@@ -43,10 +81,10 @@ pub struct Observing {
     inside: bool,
     /// The engine carried it out itself.
     pub emulated: bool,
-    /// The next instruction may access watched ranges.
-    pub passing: bool,
-    /// Up to this count of instructions, one at a time: among them is an access to find.
-    careful_until: u64,
+    passing: Passing,
+    stopped_at: Option<StoppedAt>,
+    /// An access to find lies before this count of instructions; 0 when none is known of.
+    hit_before: u64,
     /// Instructions in a piece at the most.
     piece_max: u64,
 }
@@ -58,19 +96,35 @@ impl Default for Observing {
             piece: None,
             inside: false,
             emulated: false,
-            passing: false,
-            careful_until: 0,
+            passing: Passing::Nothing,
+            stopped_at: None,
+            hit_before: 0,
             piece_max: SLICE,
         }
     }
 }
 
 impl Observing {
-    /// A run begins: whatever was looked for is found.
-    pub fn begin(&mut self) {
-        self.passing = true;
-        self.careful_until = 0;
-        self.piece_max = SLICE;
+    /// A run begins; it goes on from where it has stopped, if this is the place.
+    pub fn begin(&mut self, space: &Space, cpu: &Cpu) {
+        let here = Some(StoppedAt::new(space, cpu));
+        let goes_on = std::mem::take(&mut self.stopped_at) == here;
+        self.passing = if goes_on { Passing::Once } else { Passing::Nothing };
+        self.hit_before = 0;
+        self.piece_max = if self.watches.is_empty() { SLICE } else { PIECE_FIRST };
+    }
+
+    /// A single step begins: it is not watched.
+    pub fn begin_step(&mut self) {
+        self.stopped_at = None;
+        self.passing = Passing::All;
+    }
+
+    /// A run ends.
+    pub fn end(&mut self, space: &Space, cpu: &Cpu, exit: &Result<Exit, Error>) {
+        if matches!(exit, Ok(Exit::Watch { .. })) {
+            self.stopped_at = Some(StoppedAt::new(space, cpu));
+        }
     }
 
     /// Whether the next instruction is to be executed by itself.
@@ -78,26 +132,48 @@ impl Observing {
         if self.watches.is_empty() {
             return false;
         }
-        let careful = cpu.instructions < self.careful_until;
-        if !careful && self.careful_until > 0 {
-            (self.careful_until, self.piece_max) = (0, SLICE);
+        if self.hit_before > 0 && cpu.instructions >= self.hit_before {
+            self.hit_before = 0;
+            self.piece_max = self.piece_max.max(PIECE_FIRST);
         }
-        careful || self.passing || self.watches.iter().any(|watch| watch.reads)
+        self.hit_before > 0 && self.piece_max <= PIECE_MIN
+            || self.passing != Passing::Nothing
+            || self.watches.iter().any(|watch| watch.reads)
     }
 
     pub fn piece_max(&self) -> u64 {
         self.piece_max
     }
 
+    /// A piece has ended without an access to find.
+    fn lengthen(&mut self) {
+        if self.hit_before == 0 {
+            self.piece_max = (self.piece_max * 2).min(SLICE);
+        }
+    }
+
+    /// Ranges to stop at when they are written or, respectively, read.
+    fn watched(&self, write: bool) -> impl Iterator<Item = &Range<Address>> {
+        let watches = self.watches.iter().filter(move |watch| write || watch.reads);
+        watches.map(|watch| &watch.range).filter(|range| !range.is_empty())
+    }
+
     /// The first watched byte among those accessed.
     fn hit(&self, range: &Range<Address>, write: bool) -> Option<Exit> {
-        let watches = self.watches.iter().filter(|watch| write || watch.reads);
-        let touched = watches.filter(|watch| !watch.range.is_empty() && !range.is_empty());
-        touched
-            .filter(|watch| watch.range.start < range.end && range.start < watch.range.end)
-            .map(|watch| watch.range.start.max(range.start))
+        self.watched(write)
+            .filter(|watched| !range.is_empty() && watched.start < range.end)
+            .filter(|watched| range.start < watched.end)
+            .map(|watched| watched.start.max(range.start))
             .min()
             .map(|address| Exit::Watch { address, write })
+    }
+
+    /// The first of these accesses to a watched range; of a store before those of loads.
+    fn first_hit(&self, accesses: &Journal) -> Option<Exit> {
+        let store =
+            |record: &StoreRecord| self.hit(&record.address.range(record.size.into()), true);
+        let load = |range: &Range<Address>| self.hit(range, false);
+        accesses.stores.iter().find_map(store).or_else(|| accesses.loads.iter().find_map(load))
     }
 }
 
@@ -105,23 +181,25 @@ impl Observing {
 struct Before {
     instruction: Instruction,
     cpu: Box<Cpu>,
-    /// Bytes that it stores to, should it run natively.
-    stores: Vec<StoreRecord>,
-    /// Bytes that it loads, should it run natively.
-    loads: Vec<Range<Address>>,
-    /// Words that it marks as written, should it run natively.
-    marks: Vec<Range<Address>>,
+    /// What it accesses, should it run natively.
+    accesses: Journal,
+    /// What it is marked for then: as in fast code, which does not look at masks.
+    marks: Marks,
+}
+
+/// Ranges to be marked as written or read.
+#[derive(Default)]
+struct Marks {
+    written: Vec<Range<Address>>,
+    read: Vec<Range<Address>>,
 }
 
 impl Machine {
-    /// Stop before instructions that write, or also read, bytes of these ranges, in any address
-    /// space. `run` never stops at its very first instruction, so that it can go on from a stop.
-    ///
-    /// What a system call writes is not seen here. Masked vector stores and loads count as
-    /// accessing all of their operand. Words that were marked as written may not have been
-    /// written yet when a watch has stopped the run.
+    /// Stops at accesses to these ranges; see [`Watch`]. Where the last run has stopped is
+    /// forgotten: the next one stops there again if one of these ranges is accessed there.
     pub fn set_watches(&mut self, watches: &[Watch]) -> Result<(), Error> {
         self.observing.watches = watches.to_vec();
+        self.observing.stopped_at = None;
         self.compile_observers(self.observers)
     }
 
@@ -163,9 +241,9 @@ impl Machine {
         let before = (!self.observing.watches.is_empty()).then(|| {
             self.save(cpu);
             cpu.vector = self.state().vector.clone();
-            if self.compiled.executions {
-                self.harvest_counters();
-            }
+            // What was counted up to here stays if the piece is undone.
+            self.harvest_counters();
+            self.observations.accept_executions();
             Box::new(cpu.clone())
         });
         self.observing.piece = Some(Piece { start, before });
@@ -189,6 +267,7 @@ impl Machine {
                 self.rewind(space, cpu, *before, retired)?;
                 return Ok(true);
             }
+            self.observing.lengthen();
         }
         let keep = self.observers.stores;
         self.observations.collect(state, space, cpu.instructions, piece.start, keep);
@@ -220,9 +299,7 @@ impl Machine {
             self.fixed.counters(counters).fill(0);
         }
         self.observing.piece_max = retired / FINER;
-        if self.observing.piece_max <= 2 * BLOCK_MAX as u64 {
-            self.observing.careful_until = cpu.instructions + retired;
-        }
+        self.observing.hit_before = cpu.instructions + retired;
         Ok(())
     }
 
@@ -244,11 +321,34 @@ impl Machine {
         self.save(cpu);
         let instruction = if off { None } else { fetch(space, cpu.rip) };
         let Some(instruction) = instruction else { return run(self, space, cpu) };
-        let passing = std::mem::take(&mut self.observing.passing);
+        let passing = std::mem::replace(&mut self.observing.passing, Passing::Nothing);
+        let watching = !self.observing.watches.is_empty() && passing != Passing::All;
+        if watching && let Some((iterations, exit)) = self.string_hit(cpu, &instruction, passing) {
+            return self.stop_in_string(space, cpu, instruction, iterations, exit);
+        }
         let before = self.before(space, cpu, instruction);
-        if !passing && let Some(exit) = self.native_hit(&before) {
+        let (step, journal) = self.journaled(space, cpu, run)?;
+        let accesses = self.accesses_made(cpu, &before, journal);
+        // A repeated string's accesses were looked at above.
+        if watching
+            && passing == Passing::Nothing
+            && !is_repeated_string(&instruction)
+            && let Some(exit) = self.observing.first_hit(&accesses)
+        {
+            self.take_back(space, cpu, &before, &accesses)?;
             return Ok(Step::Exit(exit));
         }
+        self.note(space, cpu, &before, accesses);
+        Ok(step)
+    }
+
+    /// Runs an instruction and says what the engine itself has accessed for it.
+    fn journaled(
+        &mut self,
+        space: &mut Space,
+        cpu: &mut Cpu,
+        run: impl FnOnce(&mut Machine, &mut Space, &mut Cpu) -> Result<Step, Error>,
+    ) -> Result<(Step, Journal), Error> {
         let memory = self.observes_memory();
         if memory {
             space.open_journal();
@@ -259,92 +359,138 @@ impl Machine {
         let journal = if memory { space.close_journal() } else { Journal::default() };
         let step = result?;
         self.save(cpu);
-        if !passing && let Some(exit) = self.journal_hit(&journal) {
-            undo(space, &journal.stores)?;
-            *cpu = *before.cpu;
-            self.state().vector = cpu.vector.clone();
-            self.load(cpu);
-            self.observations.reject_executions();
-            return Ok(Step::Exit(exit));
+        Ok((step, journal))
+    }
+
+    /// Undoes an instruction.
+    fn take_back(
+        &mut self,
+        space: &mut Space,
+        cpu: &mut Cpu,
+        before: &Before,
+        accesses: &Journal,
+    ) -> Result<(), Error> {
+        undo(space, &accesses.stores)?;
+        *cpu = (*before.cpu).clone();
+        self.state().vector = cpu.vector.clone();
+        self.load(cpu);
+        Ok(())
+    }
+
+    /// The first iteration of a repeated string that is about to access a watched range.
+    fn string_hit(
+        &self,
+        cpu: &Cpu,
+        instruction: &Instruction,
+        passing: Passing,
+    ) -> Option<(u64, Exit)> {
+        if !is_repeated_string(instruction) {
+            return None;
         }
-        self.note(space, cpu, &before, journal);
-        Ok(step)
+        let from = u64::from(passing == Passing::Once);
+        let stores = self.observing.watched(true).map(|range| (range, true));
+        let loads = self.observing.watched(false).map(|range| (range, false));
+        stores
+            .chain(loads)
+            .filter_map(|(range, write)| {
+                let first = emulate::first_iteration(cpu, instruction, from, range, write)?;
+                let exit = self.observing.hit(&first.accessed, write)?;
+                Some((first.iteration, exit))
+            })
+            // A store goes before a load of the same iteration.
+            .min_by_key(|(iteration, exit)| match exit {
+                Exit::Watch { address, write } => (*iteration, !write, *address),
+                _ => unreachable!("a hit is a watch"),
+            })
+    }
+
+    /// Executes so many iterations of a string, and stops if it comes so far and the next
+    /// iteration does what it is stopped for.
+    fn stop_in_string(
+        &mut self,
+        space: &mut Space,
+        cpu: &mut Cpu,
+        instruction: Instruction,
+        iterations: u64,
+        exit: Exit,
+    ) -> Result<Step, Error> {
+        let emulate = |limit| {
+            move |machine: &mut Machine, space: &mut Space, cpu: &mut Cpu| {
+                machine.emulate_unobserved(space, cpu, &instruction, Some(limit))
+            }
+        };
+        if iterations > 0 {
+            let before = self.before(space, cpu, instruction);
+            let (step, journal) = self.journaled(space, cpu, emulate(iterations))?;
+            self.note(space, cpu, &before, journal);
+            if matches!(step, Step::Exit(_)) || cpu.instructions != before.cpu.instructions {
+                return Ok(step);
+            }
+        }
+        let before = self.before(space, cpu, instruction);
+        let (step, journal) = self.journaled(space, cpu, emulate(1))?;
+        if matches!(step, Step::Exit(_)) {
+            return Ok(step);
+        }
+        self.take_back(space, cpu, &before, &journal)?;
+        Ok(Step::Exit(exit))
     }
 
     fn before(&mut self, space: &Space, cpu: &mut Cpu, instruction: Instruction) -> Before {
-        let mut before = Before {
-            instruction,
-            cpu: Box::default(),
-            stores: Vec::new(),
-            loads: Vec::new(),
-            marks: Vec::new(),
-        };
-        if self.observes_memory() {
+        if !self.observing.watches.is_empty() || emulate::is_masked(&instruction) {
+            cpu.vector = self.state().vector.clone();
+        }
+        let (mut accesses, mut marks) = (Journal::default(), Marks::default());
+        if self.observes_memory() && classify(&instruction) != Class::Nothing {
             for access in faults::accesses(&mut self.tools.info, &instruction, cpu) {
-                let range = Address(access.address).range(access.size);
                 if access.write {
-                    before.marks.push(marked_words(access.address, access.size));
-                    before.stores.extend(space.old_bytes(&range));
+                    marks.written.push(marked_words(access.address, access.size));
                 }
-                let watched = self.observing.hit(&range, false).is_some();
-                if access.read && (!access.top || watched) {
-                    before.loads.push(range);
+                if access.read && !access.top {
+                    marks.read.push(Address(access.address).range(access.size));
+                }
+                for range in emulate::chosen_parts(cpu, &instruction, &access) {
+                    if access.write {
+                        accesses.stores.extend(space.old_bytes(&range));
+                    }
+                    if access.read {
+                        accesses.loads.push(range);
+                    }
                 }
             }
         }
-        if !self.observing.watches.is_empty() {
-            cpu.vector = self.state().vector.clone();
+        Before { instruction, cpu: Box::new(cpu.clone()), accesses, marks }
+    }
+
+    /// What an instruction has accessed that was executed.
+    fn accesses_made(&self, cpu: &Cpu, before: &Before, journal: Journal) -> Journal {
+        let retired = cpu.instructions != before.cpu.instructions;
+        if !self.observing.emulated {
+            return if retired { before.accesses.clone() } else { Journal::default() };
         }
-        before.cpu = Box::new(cpu.clone());
-        before
-    }
-
-    /// Whether an instruction that runs natively is about to access a watched range.
-    fn native_hit(&self, before: &Before) -> Option<Exit> {
-        // The engine's own loads and stores are looked at behind the instruction.
-        if self.observing.watches.is_empty()
-            || matches!(classify(&before.instruction), Class::Emulate | Class::String)
-        {
-            return None;
-        }
-        self.first_hit(&before.stores, &before.loads)
-    }
-
-    fn journal_hit(&self, journal: &Journal) -> Option<Exit> {
-        self.first_hit(&journal.stores, &journal.loads)
-    }
-
-    fn first_hit(&self, stores: &[StoreRecord], loads: &[Range<Address>]) -> Option<Exit> {
-        let store = |record: &StoreRecord| {
-            self.observing.hit(&record.address.range(record.size.into()), true)
-        };
-        let load = |range| self.observing.hit(range, false);
-        stores.iter().find_map(store).or_else(|| loads.iter().find_map(load))
+        // What was stored before a fault stays; what was loaded is of no consequence, but for
+        // elements that a gather has finished and iterations of a string.
+        let partial = before.instruction.is_vsib() || before.instruction.is_string_instruction();
+        let loads = if retired || partial { journal.loads } else { Vec::new() };
+        Journal { stores: journal.stores, loads }
     }
 
     /// Adds an instruction that was executed to what has been observed.
-    fn note(&mut self, space: &mut Space, cpu: &Cpu, before: &Before, journal: Journal) {
+    fn note(&mut self, space: &mut Space, cpu: &Cpu, before: &Before, accesses: Journal) {
         let retired = cpu.instructions != before.cpu.instructions;
         if retired {
             self.note_flow(cpu, before);
         }
-        let (stores, loads) = if self.observing.emulated {
-            (journal.stores, journal.loads)
-        } else if retired {
-            (before.stores.clone(), before.loads.clone())
-        } else {
-            return;
-        };
-        if self.observers.written_words && !self.observing.emulated {
-            before.marks.iter().for_each(|words| space.mark_written(words.clone()));
+        let natively = retired && !self.observing.emulated;
+        if natively && self.observers.written_words {
+            before.marks.written.iter().for_each(|words| space.mark_written(words.clone()));
         }
         if self.observers.read_lines {
-            for range in loads {
-                space.mark_read(range);
-            }
+            let read = if natively { &before.marks.read } else { &accesses.loads };
+            read.iter().for_each(|range| space.mark_read(range.clone()));
         }
         if self.observers.stores {
-            self.observations.stores.extend(stores);
+            self.observations.stores.extend(accesses.stores);
         }
     }
 
@@ -452,6 +598,10 @@ fn holds(condition: iced_x86::ConditionCode, rflags: u64) -> bool {
         C::le => zero || sign != overflow,
         _ => !zero && sign == overflow,
     }
+}
+
+fn is_repeated_string(instruction: &Instruction) -> bool {
+    instruction.is_string_instruction() && super::has_repeat(instruction)
 }
 
 /// Takes back stores, the last one first.

@@ -225,6 +225,12 @@ impl Space {
         Some(Address(host.wrapping_sub(island.displacement())))
     }
 
+    /// As `guest`, for a host address that may lie in an island's guards: a stack pointer.
+    pub(crate) fn guest_nearby(&self, host: u64) -> Option<Address> {
+        let island = self.islands.iter().find(|island| island.place().contains(&host))?;
+        Some(Address(host.wrapping_sub(island.displacement())))
+    }
+
     /// Host address of a mapped guest address.
     pub(super) fn place(&self, address: u64) -> u64 {
         self.host(Address(address)).expect("mapped memory has an island")

@@ -10,7 +10,7 @@ use model::Address;
 use super::Space;
 use crate::StoreRecord;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Journal {
     /// In order, with old values.
     pub stores: Vec<StoreRecord>,

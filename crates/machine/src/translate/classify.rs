@@ -466,3 +466,46 @@ pub fn used(info: &mut InstructionInfoFactory, instruction: &Instruction) -> u32
         .filter_map(|used| number(used.register()))
         .fold(0, |set, register| set | 1 << register)
 }
+
+#[cfg(test)]
+mod tests {
+    use iced_x86::{Code, OpAccess, OpCodeOperandKind};
+
+    use super::*;
+
+    /// The log of stores has room for 64 bytes of each instruction of a slice.
+    #[test]
+    fn fast_code_stores_64_bytes_at_the_most() {
+        let mut factory = InstructionInfoFactory::new();
+        let (mut stores, mut emulated) = (0, Vec::new());
+        for code in Code::values() {
+            let operation = code.op_code();
+            let memory = |kind: &OpCodeOperandKind| format!("{kind:?}").contains("mem");
+            let Some(number) = operation.op_kinds().iter().position(memory) else { continue };
+            let mut instruction = Instruction::new();
+            instruction.set_code(code);
+            for operand in 0..operation.op_count().min(4) {
+                instruction.set_op_kind(operand, OpKind::Register);
+                instruction.set_op_register(operand, Register::RAX);
+            }
+            instruction.set_op_kind(number as u32, OpKind::Memory);
+            instruction.set_memory_base(Register::RBX);
+            let access = factory.info(&instruction).op_access(number as u32);
+            let writes = !matches!(
+                access,
+                OpAccess::Read | OpAccess::CondRead | OpAccess::NoMemAccess | OpAccess::None
+            );
+            if !writes || !operation.mode64() {
+                continue;
+            }
+            match classify(&instruction) {
+                Class::Emulate => emulated.push(code),
+                _ => {
+                    stores += 1;
+                    assert!(instruction.memory_size().size() <= 64, "{code:?}");
+                }
+            }
+        }
+        assert!(stores > 500 && emulated.contains(&Code::Fxsave_m512byte), "{stores} {emulated:?}");
+    }
+}

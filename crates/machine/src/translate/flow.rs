@@ -146,6 +146,7 @@ impl Translator<'_> {
             self.out.hot.displacement(T, RBP);
         }
         self.cached = super::Cached::Nothing;
+        self.observe_frame(Mem::sum(RBP, T, 0));
         self.out.hot.load(S, Mem::sum(RBP, T, 0));
         self.out.hot.lea(RSP, Mem::sum(RBP, T, 8));
         self.out.hot.negate(T);

@@ -128,10 +128,24 @@ impl Translator<'_> {
         self.out.hot.pext(mark, S, mask);
         self.out.hot.store_byte(Mem::base(mark, 0), 1);
         if size > 1 {
-            let last = Mem { disp: mem.disp.wrapping_add(size as i32 - 1), ..mem };
-            self.out.hot.lea(mark, last);
+            let beyond = size as i32 - 1;
+            match mem.disp.checked_add(beyond) {
+                Some(disp) => self.out.hot.lea(mark, Mem { disp, ..mem }),
+                None => {
+                    self.out.hot.lea(mark, mem);
+                    self.out.hot.lea(mark, Mem::base(mark, beyond));
+                }
+            }
             self.out.hot.pext(mark, mark, mask);
             self.out.hot.store_byte(Mem::base(mark, 0), 1);
+        }
+    }
+
+    /// Before `leave` loads the frame pointer from this operand; uses S.
+    pub(super) fn observe_frame(&mut self, mem: Mem) {
+        if self.observers.read_lines {
+            self.out.hot.lea(S, mem);
+            self.mark_lines(S, mem, 8);
         }
     }
 

@@ -77,12 +77,20 @@ fn check(directory: &Path, json: bool) -> anyhow::Result<bool> {
     let started = Instant::now();
     let mut events = 0u64;
     let outcome = loop {
-        match session.step_event() {
-            Ok(Some(report)) => {
+        match session.advance(None) {
+            Ok(Progress::Event(report)) => {
                 events += 1;
                 progress.set_position(report.event.0);
             }
-            Ok(None) => break Ok(()),
+            Ok(Progress::Restarted) => {
+                events = 0;
+                let note = format!(
+                    "{name}: fewer ticks are recorded than there are conditional branches: \
+                     replaying again, as if counted in software"
+                );
+                progress.suspend(|| writeln!(std::io::stderr(), "{note}"))?;
+            }
+            Ok(Progress::End | Progress::Moment) => break Ok(()),
             Err(error) => break Err(error),
         }
     };
@@ -160,7 +168,7 @@ fn advance(session: &mut Session, moment: Moment) -> anyhow::Result<bool> {
     loop {
         let before = session.moment();
         match session.advance(Some(moment))? {
-            Progress::Event(_) => {}
+            Progress::Event(_) | Progress::Restarted => {}
             Progress::Moment if before < moment => {}
             Progress::Moment => return Ok(true),
             Progress::End => return Ok(false),
