@@ -2,6 +2,7 @@
 
 mod files;
 mod memory;
+mod ptrace;
 mod rrcall;
 mod thread;
 
@@ -39,17 +40,8 @@ impl Session {
             PRCTL if result >= 0 => self.prctl(tid, arguments),
             PKEY_ALLOC => self.pkey_alloc(current),
             RSEQ => self.rseq(tid, arguments),
-            PTRACE => self.ptrace_left(arguments),
+            PTRACE => self.ptrace_left(tid, arguments),
             _ => self.descriptor_effects(current, number, arguments, result),
         }
-    }
-
-    /// Requests that change the tracee's registers are refused: their effects are not recorded.
-    fn ptrace_left(&mut self, arguments: [u64; 6]) -> Result<()> {
-        const PTRACE_PEEKUSER: u64 = 3;
-        if arguments[0] <= PTRACE_PEEKUSER {
-            return Ok(());
-        }
-        Err(Problem::unsupported("ptrace between recorded tasks"))
     }
 }

@@ -179,6 +179,9 @@ pub const SIGTRAP: i32 = 5;
 pub const SIGBUS: i32 = 7;
 pub const SIGSEGV: i32 = 11;
 pub const SEGV_PKUERR: i32 = 4;
+/// Codes of SIGTRAP: a single step, a debug register.
+pub const TRAP_TRACE: i32 = 2;
+pub const TRAP_HWBKPT: i32 = 4;
 
 /// Whether this result is an error code.
 pub fn is_error(result: i64) -> bool {

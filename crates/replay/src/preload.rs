@@ -27,6 +27,7 @@ pub mod buffer {
     pub const MPROTECT_COMPLETED: u64 = 8;
     pub const ABORT_COMMIT: u64 = 12;
     pub const NOTIFY_ON_HOOK_EXIT: u64 = 13;
+    pub const LOCKED: u64 = 14;
     pub const BLOCKED_SIGNALS_GENERATION: u64 = 24;
 }
 

@@ -8,7 +8,8 @@ use rr_trace::{CpuidRecord, Header};
 
 /// Highest XSAVE component that is looked at; 17 and 18 are AMX tiles.
 const COMPONENTS: usize = 19;
-const LEGACY_BYTES: usize = 512;
+/// Bytes of an FXSAVE image, with which an XSAVE image begins.
+pub const LEGACY_BYTES: usize = 512;
 const HEADER_BYTES: usize = 64;
 const CPUID_XSAVE: u32 = 0xd;
 /// Components 0 and 1 (x87 and SSE) lie in the legacy area.
@@ -112,6 +113,12 @@ pub fn vector_from_recording(
     }
     state.set_xstate_bv(kept);
     Ok(state)
+}
+
+/// An FXSAVE image replaces x87 and SSE state, and nothing else.
+pub fn load_legacy(state: &mut VectorState, image: &[u8; LEGACY_BYTES]) {
+    state.0[..LEGACY_DEFINED].copy_from_slice(&image[..LEGACY_DEFINED]);
+    state.set_xstate_bv(state.xstate_bv() | LEGACY_COMPONENTS);
 }
 
 /// The legacy bytes of a component whose bit is clear mean nothing; MXCSR always does.

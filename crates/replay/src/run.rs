@@ -178,7 +178,7 @@ impl Session {
                 {
                     Next::Arrived
                 } else {
-                    Next::Step { iterations: Some(1) }
+                    Next::Step { iterations: iterations_to(registers, &cpu.general) }
                 }
             }
             Goal::Address { address, .. } if cpu.rip == *address => Next::Arrived,
@@ -307,6 +307,16 @@ impl Session {
         self.space_of(tid)?.space.read(address, &mut bytes)?;
         Ok(bytes == [0x0f, 0x05] || rr_page::is_record_only_stub(address))
     }
+}
+
+/// How many iterations of a `rep` string bring its count to the sought one, should the
+/// instruction be one; `None`: it has no such state, and can be executed as a whole.
+///
+/// A count of 32 bits loses what was above it in the first iteration: no more than that one is
+/// done at a time while the difference is wider.
+fn iterations_to(sought: &Registers, general: &[u64; 16]) -> Option<u64> {
+    let left = general[gpr::RCX].checked_sub(sought.general[gpr::RCX]).filter(|&left| left > 0)?;
+    Some(if left > u64::from(u32::MAX) { 1 } else { left })
 }
 
 fn retire(task: &mut Task, length: u64) {

@@ -58,31 +58,56 @@ const GENERAL_WORDS: [(usize, usize); 16] = [
     (gpr::R15, 0),
 ];
 
-/// `None` when the length is not that of the kernel's structure.
-pub(crate) fn parse_64(raw: &[u8]) -> Option<Registers> {
-    if raw.len() != BYTES_64 {
-        return None;
-    }
-    let (words, _) = raw.as_chunks::<8>();
-    let word = |index: usize| u64::from_le_bytes(words[index]);
+/// Words of the kernel's `user_regs_struct` for x86-64.
+pub const REGISTER_WORDS: usize = BYTES_64 / 8;
+
+/// The kernel's `user_regs_struct` in the project's form.
+pub fn registers_of_words(words: &[u64; REGISTER_WORDS]) -> Registers {
     let mut registers = Registers {
-        rip: Address(word(16)),
-        eflags: word(18),
-        orig_rax: word(15),
-        cs: word(17),
-        ss: word(20),
-        ds: word(23),
-        es: word(24),
-        fs: word(25),
-        gs: word(26),
-        fs_base: word(21),
-        gs_base: word(22),
+        rip: Address(words[16]),
+        eflags: words[18],
+        orig_rax: words[15],
+        cs: words[17],
+        ss: words[20],
+        ds: words[23],
+        es: words[24],
+        fs: words[25],
+        gs: words[26],
+        fs_base: words[21],
+        gs_base: words[22],
         ..Registers::default()
     };
     for (register, index) in GENERAL_WORDS {
-        registers.general[register] = word(index);
+        registers.general[register] = words[index];
     }
-    Some(registers)
+    registers
+}
+
+/// The inverse of [`registers_of_words`].
+pub fn words_of_registers(registers: &Registers) -> [u64; REGISTER_WORDS] {
+    let mut words = [0; REGISTER_WORDS];
+    for (register, index) in GENERAL_WORDS {
+        words[index] = registers.general[register];
+    }
+    words[15] = registers.orig_rax;
+    words[16] = registers.rip.0;
+    words[17] = registers.cs;
+    words[18] = registers.eflags;
+    words[20] = registers.ss;
+    words[21] = registers.fs_base;
+    words[22] = registers.gs_base;
+    words[23] = registers.ds;
+    words[24] = registers.es;
+    words[25] = registers.fs;
+    words[26] = registers.gs;
+    words
+}
+
+/// `None` when the length is not that of the kernel's structure.
+pub(crate) fn parse_64(raw: &[u8]) -> Option<Registers> {
+    let (words, rest) = raw.as_chunks::<8>();
+    let words: &[[u8; 8]; REGISTER_WORDS] = words.try_into().ok()?;
+    rest.is_empty().then(|| registers_of_words(&words.map(u64::from_le_bytes)))
 }
 
 /// `None` when the length is not that of the kernel's structure.
@@ -92,4 +117,15 @@ pub(crate) fn parse_32(raw: &[u8]) -> Option<Registers32> {
     }
     let (words, _) = raw.as_chunks::<4>();
     Some(Registers32(std::array::from_fn(|index| u32::from_le_bytes(words[index]))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_has_its_place() {
+        let words = std::array::from_fn(|index| 0x1000 + index as u64);
+        assert_eq!(words_of_registers(&registers_of_words(&words)), words);
+    }
 }

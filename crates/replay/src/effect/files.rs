@@ -65,9 +65,10 @@ impl Session {
         self.process_memory(&opened.path).map(Monitor::ProcessMemory)
     }
 
-    /// The address space that `/proc/TID/mem` is about.
+    /// The address space that `/proc/TID/mem` or `/proc/PID/task/TID/mem` is about.
     fn process_memory(&self, path: &[u8]) -> Option<SpaceId> {
         let number = path.strip_prefix(b"/proc/")?.strip_suffix(b"/mem")?;
+        let number = number.rsplit(|&byte| byte == b'/').next()?;
         let number: i32 = std::str::from_utf8(number).ok()?.parse().ok()?;
         self.tasks.get(&Tid(number)).map(|task| task.space)
     }

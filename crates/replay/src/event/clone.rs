@@ -1,4 +1,4 @@
-//! A task makes another one: clone, fork, vfork (rr-replay 3.5); and ptrace's effects on others.
+//! A task makes another one: clone, fork, vfork (rr-replay 3.5).
 
 use machine::Backing;
 use model::{PAGE_SIZE, Tid, gpr};
@@ -135,16 +135,5 @@ impl Session {
         let id = SpaceId(self.new_id());
         self.spaces.insert(id, child);
         Ok(id)
-    }
-
-    /// ptrace requests that change the tracee (rr-replay 3.8).
-    pub(super) fn ptrace_entered(&mut self, current: &Current) -> Result<()> {
-        const PTRACE_TRACEME: u64 = 0;
-        const PTRACE_PEEKUSER: u64 = 3;
-        let [request, ..] = arguments(&current.registers()?);
-        if request <= PTRACE_PEEKUSER || request == PTRACE_TRACEME {
-            return Ok(());
-        }
-        Err(Problem::unsupported("ptrace between recorded tasks"))
     }
 }

@@ -137,7 +137,11 @@ impl Session {
     /// The frame's XSAVE image in the machine's form.
     pub(crate) fn recorded_vector(&self, current: &Current) -> Result<machine::VectorState> {
         let raw = current.frame.extra_registers.as_deref();
-        let raw = raw.ok_or_else(|| Problem::malformed("the frame has no extra registers"))?;
+        self.vector_of(raw.ok_or_else(|| Problem::malformed("the frame has no extra registers"))?)
+    }
+
+    /// An XSAVE image of the recording processor in the machine's form.
+    pub(crate) fn vector_of(&self, raw: &[u8]) -> Result<machine::VectorState> {
         let processor = &self.processor;
         vector_from_recording(raw, &processor.recorded, &processor.host).map_err(|problem| {
             match problem {

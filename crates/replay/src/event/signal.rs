@@ -4,7 +4,7 @@ use rr_trace::Signal;
 
 use super::is_killed_in_library;
 use crate::apply::Tail;
-use crate::numbers::{SEGV_PKUERR, SIGBUS, SIGSEGV};
+use crate::numbers::{SEGV_PKUERR, SIGBUS, SIGSEGV, SIGTRAP, TRAP_HWBKPT, TRAP_TRACE};
 use crate::problem::{Problem, Result};
 use crate::processor::VectorRegisters;
 use crate::run::Goal;
@@ -123,6 +123,9 @@ impl Session {
 
 /// Whether the signal's place can only be found by its registers.
 fn is_asynchronous(signal: &Signal) -> bool {
-    let number = signal.number();
-    !signal.deterministic || number == SIGBUS || (number == SIGSEGV && signal.code() == SEGV_PKUERR)
+    let (number, code) = (signal.number(), signal.code());
+    !signal.deterministic
+        || number == SIGBUS
+        || (number == SIGSEGV && code == SEGV_PKUERR)
+        || (number == SIGTRAP && (code == TRAP_TRACE || code == TRAP_HWBKPT))
 }
