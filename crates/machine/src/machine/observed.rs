@@ -248,7 +248,7 @@ impl Machine {
             cpu.vector = self.state().vector.clone();
             // What was counted up to here stays if the piece is undone.
             self.harvest_counters();
-            self.observations.accept_executions();
+            self.observations.executions.accept();
             Box::new(cpu.clone())
         });
         self.observing.piece = Some(Piece { start, before });
