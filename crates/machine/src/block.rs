@@ -40,8 +40,9 @@ pub enum Phase {
     Restored,
     /// The instruction has appended so many entries to the log of stores.
     StoreLogged(u8),
-    /// rsi and rdi hold host addresses, displaced by S and T.
-    Strings { source: bool, destination: bool },
+    /// rsi and rdi hold host addresses, displaced by S and T. Where the destination was is in an
+    /// entry of the log of ranges that is not appended yet when `logged`.
+    Strings { source: bool, destination: bool, logged: bool },
     /// The instruction is done; guest rsp is to become the value of this host register.
     SetStack(u8),
     /// The instruction is done; guest rip is the value of S.

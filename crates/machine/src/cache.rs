@@ -86,7 +86,7 @@ impl CodeCache {
     /// Where the next block goes; `None` when everything has to be dropped first.
     pub fn site(&self, counters_used: usize) -> Option<Site> {
         let room = |area: &Area| area.end - area.next >= BLOCK_BYTES_MAX;
-        let counters = (layout::COUNTERS.end - layout::COUNTERS.start) / 8;
+        let counters = (layout::COUNTERS.end - layout::COUNTERS.start) / 4;
         let few = (counters_used as u64) + 1000 < counters;
         (room(&self.hot) && room(&self.cold) && few).then_some(Site {
             hot: self.hot.next,
@@ -172,15 +172,7 @@ impl CodeCache {
             let offset = (stub - cold_at) as usize + STUB_NUMBER;
             cold[offset..offset + 4].copy_from_slice(&own.to_le_bytes());
             let kind = match record.kind.clone() {
-                ExitKind::Link { target, site: at } => {
-                    if !made.hot.contains(&at) {
-                        // A side exit's jump lies in cold code and leads to its own stub at first.
-                        let operand = (at - made.cold.start) as usize;
-                        let relative = stub.wrapping_sub(moved(at) + 4) as i32;
-                        cold[operand..operand + 4].copy_from_slice(&relative.to_le_bytes());
-                    }
-                    ExitKind::Link { target, site: moved(at) }
-                }
+                ExitKind::Link { target, site: at } => ExitKind::Link { target, site: moved(at) },
                 kind => kind,
             };
             exits.push(ExitRecord { block: id, kind, stub });

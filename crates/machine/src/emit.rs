@@ -135,6 +135,10 @@ impl Emitter {
         self.op_mem(true, &[0x89], from, mem);
     }
 
+    pub fn store32(&mut self, mem: Mem, from: Reg) {
+        self.op_mem(false, &[0x89], from, mem);
+    }
+
     pub fn store_byte(&mut self, mem: Mem, value: u8) {
         self.rex(false, 0, mem, false);
         self.bytes.push(0xc6);
@@ -249,9 +253,9 @@ impl Emitter {
         self.bytes.extend(value.to_le_bytes());
     }
 
-    /// `qword [mem] += 1`; writes the flags.
+    /// `dword [mem] += 1`; writes the flags.
     pub fn increment(&mut self, mem: Mem) {
-        self.op_mem(true, &[0xff], 0, mem);
+        self.op_mem(false, &[0xff], 0, mem);
     }
 
     pub fn jmp(&mut self, target: u64) {

@@ -46,15 +46,15 @@ pub fn roll_back(state: &mut State, block: &Block) -> RolledBack {
     let offset = (state.fault.rip - block.hot.start) as u32;
     let (mut index, mut counted, mut position) = (0, false, None);
     let (mut spilled, mut stores) = (Vec::new(), 0);
-    // Whether rsi and rdi hold host addresses.
-    let mut displaced = (false, false);
+    // Whether rsi and rdi hold host addresses, and the log of ranges waits for the end of one.
+    let mut displaced = (false, false, false);
     for mark in marks_until(block, offset) {
         match mark.phase {
             Phase::Instruction(n) => {
                 index = usize::from(n);
                 position = None;
                 spilled.clear();
-                displaced = (false, false);
+                displaced = (false, false, false);
                 stores = 0;
             }
             Phase::Restored => spilled.clear(),
@@ -66,7 +66,9 @@ pub fn roll_back(state: &mut State, block: &Block) -> RolledBack {
                 position = Some(Position::StackSet(index, host_register(state, register)));
             }
             Phase::Indirect => position = Some(Position::Indirect),
-            Phase::Strings { source, destination } => displaced = (source, destination),
+            Phase::Strings { source, destination, logged } => {
+                displaced = (source, destination, logged);
+            }
         }
     }
     if displaced.0 {
@@ -74,6 +76,10 @@ pub fn roll_back(state: &mut State, block: &Block) -> RolledBack {
     }
     if displaced.1 {
         state.general[gpr::RDI] = state.general[gpr::RDI].wrapping_sub(state.t);
+    }
+    if displaced.2 {
+        // What was stored before the fault stays.
+        crate::observations::end_range(state, state.general[gpr::RDI]);
     }
     for (register, slot) in spilled {
         state.general[usize::from(register)] = state.spill[usize::from(slot)];

@@ -76,12 +76,14 @@ impl Fixed {
     /// Makes the execution counters usable; they are zero at first.
     pub fn open_counters(&self) -> Result<(), Error> {
         let length = layout::COUNTERS.end - layout::COUNTERS.start;
-        self.counters.open(0, length, "execution counters")
+        self.counters.open(0, length, "execution counters")?;
+        self.counters.prefer_huge_pages();
+        Ok(())
     }
 
     /// The first `count` execution counters; they must have been opened.
-    pub fn counters(&mut self, count: usize) -> &mut [u64] {
-        self.counters.words(count)
+    pub fn counters(&mut self, count: usize) -> &mut [u32] {
+        self.counters.half_words(count)
     }
 }
 

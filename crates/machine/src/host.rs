@@ -37,6 +37,25 @@ impl Reservation {
         if result == 0 { Ok(()) } else { Err(failure(what, length)) }
     }
 
+    /// Asks for huge pages, where the kernel has them. Refusal is harmless.
+    pub fn prefer_huge_pages(&self) {
+        // SAFETY: advice about a range that is ours; it changes no contents.
+        unsafe {
+            libc::madvise(
+                self.start as *mut libc::c_void,
+                self.length as usize,
+                libc::MADV_HUGEPAGE,
+            );
+        }
+    }
+
+    /// The open part as 32-bit words; as [`Self::words`].
+    pub fn half_words(&mut self, words: usize) -> &mut [u32] {
+        assert!(words as u64 * 4 <= self.length);
+        // SAFETY: as in `words`.
+        unsafe { std::slice::from_raw_parts_mut(self.start as *mut u32, words) }
+    }
+
     /// The open part as 64-bit words. The caller has opened it and shares it with no one.
     pub fn words(&mut self, words: usize) -> &mut [u64] {
         assert!(words as u64 * 8 <= self.length);

@@ -38,7 +38,7 @@ pub const READ_MARK_SHIFT: u32 = 6;
 /// A page border: bytes below are readable, bytes from here on are not. The count probe reads at
 /// this address plus the signed remaining budget in units of 256 instructions.
 pub const PROBE: u64 = 0x5001_0000;
-/// Execution counters, 8 bytes each.
+/// Execution counters, 4 bytes each.
 pub const COUNTERS: Range<u64> = 0x4000_0000..0x5000_0000;
 /// The host's gs base: `u64[2^32]`, for each unit the base of its code map; entries of canonical
 /// units without one are [`ABSENT`]-like, the rest is not backed.
@@ -53,3 +53,4 @@ pub const FLOW_LOG: Range<u64> = 0x5200_0000..0x5210_0000;
 pub const TARGET_LOG: Range<u64> = 0x5220_0000..0x5260_0000;
 pub const CALL_LOG: Range<u64> = 0x5280_0000..0x5300_0000;
 pub const STORE_LOG: Range<u64> = 0x5300_0000..0x5800_0000;
+pub const RANGE_LOG: Range<u64> = 0x5800_0000..0x5880_0000;

@@ -15,6 +15,7 @@ mod directory;
 mod emit;
 mod emulate;
 mod entry;
+mod executions;
 mod faults;
 mod features;
 mod fixed;

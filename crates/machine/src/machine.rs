@@ -124,14 +124,14 @@ impl Machine {
     /// time, in order of address; of all address spaces together.
     pub fn take_executions(&mut self) -> Vec<(std::ops::Range<Address>, u64)> {
         self.harvest_counters();
-        self.observations.accept_executions();
-        self.observations.take_executions()
+        self.observations.executions.accept();
+        self.observations.executions.take()
     }
 
     fn harvest_counters(&mut self) {
-        let count = self.observations.counters();
+        let count = self.observations.executions.counters();
         if count > 0 {
-            self.observations.harvest_counters(self.fixed.counters(count));
+            self.observations.executions.harvest(self.fixed.counters(count));
         }
     }
 
@@ -350,7 +350,7 @@ impl Machine {
                 cpu.rip = block.places[usize::from(index)].address;
                 if self.compiled.executions {
                     for range in Block::bytes_of(&block.places[..usize::from(index)]) {
-                        self.observations.count_executions(&range, 1);
+                        self.observations.executions.count(&range, 1);
                     }
                 }
                 let counter = &mut self.state().counter;
@@ -620,7 +620,7 @@ impl Machine {
         if space.fetch(start, &mut first) < first.len() && fetch(space, start).is_none() {
             return Ok(None);
         }
-        let site = match self.cache.site(self.observations.counters()) {
+        let site = match self.cache.site(self.observations.executions.counters()) {
             Some(site) => site,
             None => {
                 self.flush();
@@ -635,11 +635,11 @@ impl Machine {
             self.statistics.blocks_copied += 1;
             return Ok(Some(id));
         }
-        let mut translation =
+        let translation =
             translate(&mut self.tools, space, start, mode, self.compiled, &self.hooks, site);
         self.statistics.blocks_translated += 1;
         self.statistics.instructions_translated += translation.places.len() as u64;
-        self.observations.add_counters(std::mem::take(&mut translation.counters));
+        self.observations.executions.add_counters(&translation.counters);
         Ok(Some(self.cache.insert(start, mode, translation)))
     }
 
@@ -670,8 +670,12 @@ impl Machine {
 
     /// Drops all translations.
     fn flush(&mut self) {
-        self.harvest_counters();
-        self.observations.forget_counters();
+        let counters = self.observations.executions.counters();
+        if counters > 0 {
+            let counters = self.fixed.counters(counters);
+            let may_be_undone = self.observing.may_rewind();
+            self.observations.executions.drop_counters(counters, may_be_undone);
+        }
         self.cache.flush();
         let active = self.active;
         #[expect(clippy::iter_over_hash_type, reason = "every directory gets the same treatment")]

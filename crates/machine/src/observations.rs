@@ -11,6 +11,7 @@ use std::ops::Range;
 use model::Address;
 
 use crate::block::BLOCK_MAX;
+use crate::executions::Executions;
 use crate::faults::STORE_ENTRY;
 use crate::host::Reservation;
 use crate::layout;
@@ -49,6 +50,9 @@ pub struct ControlFlow {
 /// Instructions of a slice that may log something: all of its budget, and those of the last block
 /// that come before the place where it counts.
 const LOGGING: u64 = SLICE + BLOCK_MAX as u64;
+/// Bytes of an entry in the log of ranges: an address with the size of an element in its top
+/// byte, and the address behind.
+const RANGE_ENTRY: u64 = 16;
 /// A store of 64 bytes; whatever stores more is carried out by the engine (see the test of
 /// `translate::classify`).
 const STORE_ENTRIES: u64 = 8;
@@ -56,6 +60,7 @@ const _: () = {
     assert!(LOGGING <= length(layout::FLOW_LOG));
     assert!(LOGGING * 8 <= length(layout::TARGET_LOG));
     assert!(LOGGING * 32 <= length(layout::CALL_LOG));
+    assert!(LOGGING * RANGE_ENTRY <= length(layout::RANGE_LOG));
     assert!(LOGGING * STORE_ENTRIES * STORE_ENTRY <= length(layout::STORE_LOG));
 };
 
@@ -69,12 +74,7 @@ pub struct Observations {
     pub calls: Vec<CallRecord>,
     pub stores: Vec<StoreRecord>,
     pub flow: ControlFlow,
-    /// Change of the execution count at an address against the byte before.
-    executions: Vec<(Address, i64)>,
-    /// Counts that may still be undone.
-    recent: Vec<(Range<Address>, i64)>,
-    /// What each counter stands for.
-    counters: Vec<(Vec<Range<Address>>, i64)>,
+    pub executions: Executions,
 }
 
 /// The logs' memory.
@@ -86,9 +86,18 @@ struct Logs {
 impl Observations {
     /// Makes the memory that these observers write to.
     pub fn prepare(&mut self, observers: Observers) -> Result<(), Error> {
-        let wanted = observers.calls || observers.control_flow || observers.stores;
+        let wanted = observers.calls
+            || observers.control_flow
+            || observers.stores
+            || observers.written_words;
         if wanted && self.logs.is_none() {
-            let areas = [layout::FLOW_LOG, layout::TARGET_LOG, layout::CALL_LOG, layout::STORE_LOG];
+            let areas = [
+                layout::FLOW_LOG,
+                layout::TARGET_LOG,
+                layout::CALL_LOG,
+                layout::STORE_LOG,
+                layout::RANGE_LOG,
+            ];
             let areas = areas.into_iter().map(|area| {
                 let length = area.end - area.start;
                 let reservation = Reservation::new(Some(area.start), length, "observers' logs")?;
@@ -106,6 +115,7 @@ impl Observations {
         state.target_log = layout::TARGET_LOG.start;
         state.call_log = layout::CALL_LOG.start;
         state.store_log = layout::STORE_LOG.start;
+        state.range_log = layout::RANGE_LOG.start;
     }
 
     /// Takes over what a slice has logged. `counted` is `Cpu::instructions` at its start and
@@ -144,6 +154,22 @@ impl Observations {
         self.flow.taken.extend(taken.iter().map(|byte| *byte != 0));
     }
 
+    /// The ranges that string instructions in translated code have stored to.
+    pub fn ranges_of(&self, state: &State) -> impl Iterator<Item = Range<Address>> + use<> {
+        let area = layout::RANGE_LOG;
+        let entries = if self.logs.is_some() { words(area, state.range_log) } else { &[] };
+        entries.as_chunks::<2>().0.iter().map(|entry| {
+            let (from, size) = (entry[0] & (u64::MAX >> 8), entry[0] >> 56);
+            let to = entry[1];
+            // Downwards, the addresses are those of the last bytes' elements.
+            if from <= to {
+                Address(from)..Address(to)
+            } else {
+                Address(to + size)..Address(from + size)
+            }
+        })
+    }
+
     /// The stores that translated code has logged, in order.
     pub fn stores_of<'a>(
         &self,
@@ -158,84 +184,15 @@ impl Observations {
             Some(StoreRecord { address: space.guest(host)?, size, old: entry[1] })
         })
     }
+}
 
-    /// Counters of freshly translated code, numbered on.
-    pub fn add_counters(&mut self, counters: Vec<(Vec<Range<Address>>, i64)>) {
-        if self.counters.is_empty() && !counters.is_empty() {
-            self.counters.reserve(1024);
-        }
-        self.counters.extend(counters);
-    }
-
-    /// Counts executions of these bytes outside of translated counters; see
-    /// [`Observations::accept_executions`].
-    pub fn count_executions(&mut self, range: &Range<Address>, times: i64) {
-        self.recent.push((range.clone(), times));
-    }
-
-    /// What was counted lately has happened.
-    pub fn accept_executions(&mut self) {
-        for (range, times) in self.recent.drain(..) {
-            self.executions.push((range.start, times));
-            self.executions.push((range.end, -times));
-        }
-    }
-
-    /// What was counted lately was undone.
-    pub fn reject_executions(&mut self) {
-        self.recent.clear();
-    }
-
-    /// Adds up the counters and sets them to zero; before their code is dropped.
-    pub fn harvest_counters(&mut self, counters: &mut [u64]) {
-        let known = std::mem::take(&mut self.counters);
-        // Most counters stand still in a slice: they are neither written nor looked up.
-        for (value, (ranges, sign)) in counters.iter_mut().zip(&known) {
-            if *value == 0 {
-                continue;
-            }
-            let times = std::mem::take(value) as i64 * sign;
-            for range in ranges {
-                self.count_executions(range, times);
-            }
-        }
-        self.counters = known;
-    }
-
-    pub fn forget_counters(&mut self) {
-        self.counters.clear();
-    }
-
-    pub fn counters(&self) -> usize {
-        self.counters.len()
-    }
-
-    /// One change an address, in order, none of them zero.
-    fn compact_executions(&mut self) {
-        self.executions.sort_unstable_by_key(|(address, _)| *address);
-        self.executions.dedup_by(|next, kept| {
-            let same = next.0 == kept.0;
-            if same {
-                kept.1 += next.1;
-            }
-            same
-        });
-        self.executions.retain(|(_, change)| *change != 0);
-    }
-
-    /// Runs of bytes with how often the instructions there were executed, in order of address.
-    pub fn take_executions(&mut self) -> Vec<(Range<Address>, u64)> {
-        self.compact_executions();
-        let mut runs = Vec::new();
-        let (mut from, mut times) = (Address(0), 0_i64);
-        for (address, change) in std::mem::take(&mut self.executions) {
-            if times > 0 {
-                runs.push((from..address, times as u64));
-            }
-            (from, times) = (address, times + change);
-        }
-        runs
-    }
+/// Appends the range that a string instruction has stored to, up to `end`, to the log; where it
+/// began is there.
+pub fn end_range(state: &mut State, end: u64) {
+    assert!(layout::RANGE_LOG.contains(&state.range_log));
+    // SAFETY: inside the area, which is mapped where code that logs ranges runs.
+    unsafe { *((state.range_log + 8) as *mut u64) = end };
+    state.range_log += RANGE_ENTRY;
 }
 
 fn bytes(area: Range<u64>, end: u64) -> &'static [u8] {

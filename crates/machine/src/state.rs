@@ -56,6 +56,7 @@ pub struct State {
     pub target_log: u64,
     pub call_log: u64,
     pub store_log: u64,
+    pub range_log: u64,
     /// Features that XSAVE and XRSTOR handle here.
     pub xsave_mask: u64,
     pub vector: VectorState,

@@ -24,6 +24,7 @@ use crate::block::{
     BLOCK_MAX, Block, COUNT_WITHIN, ExitKind, Mode, Phase, PhaseMark, Place, Source, counter_amount,
 };
 use crate::emit::{COUNTER, Emitter, Mem, Reg, S, T};
+use crate::executions::Counter;
 use crate::layout::PROBE;
 use crate::{Observers, Space, TickFilter, state::State};
 pub use classify::{Class, classify};
@@ -43,8 +44,8 @@ pub struct Translation {
     pub source: Source,
     /// Jumps from hot to cold code: offset of the operand, offset of its target.
     pub cold_jumps: Vec<(u32, u32)>,
-    /// Execution counters used, with the guest bytes that each stands for.
-    pub counters: Vec<(Vec<Range<Address>>, i64)>,
+    /// Execution counters used.
+    pub counters: Vec<Counter>,
 }
 
 /// What the displacement in scratch T belongs to.
@@ -102,6 +103,7 @@ pub struct Translator<'a> {
     cached: Cached,
     /// Spill slots taken by the current instruction.
     spilled: Vec<(Reg, u8)>,
+    side_exits: Vec<flow::SideExit>,
     /// The block's last instruction decides where to go on.
     flow_end: bool,
     /// The guest instruction being translated.
@@ -167,6 +169,7 @@ pub fn translate(
         out,
         cached: Cached::Nothing,
         spilled: Vec::new(),
+        side_exits: Vec::new(),
         flow_end: matches!(decoded.end, End::Flow),
         current: start,
     };
@@ -295,6 +298,7 @@ impl Translator<'_> {
             End::Next(target) => self.go(target),
             End::Hook(address) => self.leave(ExitKind::Hook { address }),
         }
+        self.side_exits();
     }
 
     /// The first instruction before any exit that writes all arithmetic flags, reads none, and
@@ -341,9 +345,9 @@ impl Translator<'_> {
         );
         if self.observers.executions {
             let counter = self.new_counter(Block::bytes_of(&self.out.places), 1);
-            self.out.hot.load(S, counter);
+            self.out.hot.load32(S, counter);
             self.out.hot.lea(S, Mem::base(S, 1));
-            self.out.hot.store(counter, S);
+            self.out.hot.store32(counter, S);
         }
     }
 

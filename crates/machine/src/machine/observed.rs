@@ -141,6 +141,11 @@ impl Observing {
             || self.watches.iter().any(|watch| watch.reads)
     }
 
+    /// Whether what runs now may yet be undone.
+    pub fn may_rewind(&self) -> bool {
+        self.piece.as_ref().is_some_and(|piece| piece.before.is_some())
+    }
+
     pub fn piece_max(&self) -> u64 {
         self.piece_max
     }
@@ -206,8 +211,8 @@ impl Machine {
     /// Says that the caller has carried out the instruction in these bytes (see [`Exit::Trap`]).
     pub fn count_execution(&mut self, bytes: Range<Address>) {
         if self.observers.executions {
-            self.observations.count_executions(&bytes, 1);
-            self.observations.accept_executions();
+            self.observations.executions.count(&bytes, 1);
+            self.observations.executions.accept();
         }
     }
 
@@ -243,7 +248,7 @@ impl Machine {
             cpu.vector = self.state().vector.clone();
             // What was counted up to here stays if the piece is undone.
             self.harvest_counters();
-            self.observations.accept_executions();
+            self.observations.executions.accept();
             Box::new(cpu.clone())
         });
         self.observing.piece = Some(Piece { start, before });
@@ -270,9 +275,15 @@ impl Machine {
             self.observing.lengthen();
         }
         let keep = self.observers.stores;
+        for range in self.observations.ranges_of(state) {
+            space.mark_written(range);
+        }
         self.observations.collect(state, space, cpu.instructions, piece.start, keep);
         self.observations.start(state);
-        self.observations.accept_executions();
+        self.observations.executions.accept();
+        if self.observations.executions.retired(retired) {
+            self.harvest_counters();
+        }
         cpu.instructions += retired;
         cpu.ticks += counter >> 6 & 0x3_ffff;
         Ok(false)
@@ -293,8 +304,8 @@ impl Machine {
         state.vector = cpu.vector.clone();
         self.load(cpu);
         self.observations.start(state);
-        self.observations.reject_executions();
-        let counters = self.observations.counters();
+        self.observations.executions.reject();
+        let counters = self.observations.executions.counters();
         if counters > 0 {
             self.fixed.counters(counters).fill(0);
         }
@@ -498,8 +509,8 @@ impl Machine {
         let (instruction, observers) = (&before.instruction, self.observers);
         if observers.executions {
             let bytes = Address(instruction.ip()).range(instruction.len() as u64);
-            self.observations.count_executions(&bytes, 1);
-            self.observations.accept_executions();
+            self.observations.executions.count(&bytes, 1);
+            self.observations.executions.accept();
         }
         let (call, ret) =
             (instruction.mnemonic() == Mnemonic::Call, instruction.mnemonic() == Mnemonic::Ret);
@@ -537,7 +548,7 @@ pub fn correct_executions(observations: &mut Observations, block: &Block, found:
     };
     let (part, times) = if found.uncounted { (&places[..done], 1) } else { (&places[done..], -1) };
     for range in Block::bytes_of(part) {
-        observations.count_executions(&range, times);
+        observations.executions.count(&range, times);
     }
 }
 

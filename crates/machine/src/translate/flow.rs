@@ -9,6 +9,16 @@ use super::operands::is_displaced;
 use crate::block::{ExitKind, Mode};
 use crate::emit::{COUNTER, Mem, RSP, S, T};
 
+/// The taken side of a conditional branch inside a block.
+#[derive(Debug)]
+pub(super) struct SideExit {
+    /// Offset of the jump's operand in the hot code.
+    operand: usize,
+    /// The branch's place in the block.
+    index: usize,
+    target: Address,
+}
+
 impl Translator<'_> {
     /// Jcc. Inside a block the taken side leaves it and takes back what has been counted for the
     /// rest; at its end both sides are linked.
@@ -22,17 +32,27 @@ impl Translator<'_> {
             let stub = self.stub(self.onward(target, site));
             self.jump_cold(Some(condition), stub);
         } else {
-            let stub = self.out.cold.here();
-            self.out.cold.lea(COUNTER, Mem::base(COUNTER, -behind as i32));
-            self.uncount_executions(index);
-            let site = self.out.cold.here() + 1;
-            let jump_end = self.out.cold.here() + 5;
-            self.out.cold.jmp(jump_end);
-            self.stub(ExitKind::Link { target, site });
-            self.jump_cold(Some(condition), stub);
+            let here = self.out.hot.here();
+            self.out.hot.jcc(condition, here);
+            let operand = self.out.hot.bytes.len() - 4;
+            self.side_exits.push(SideExit { operand, index, target });
         }
         if last && self.ends_with_flow() {
             self.go(Address(instruction.next_ip()));
+        }
+    }
+
+    /// The taken sides of the conditional branches inside the block, behind its end: near, since
+    /// they are taken often.
+    pub(super) fn side_exits(&mut self) {
+        for SideExit { operand, index, target } in std::mem::take(&mut self.side_exits) {
+            let hot = &mut self.out.hot;
+            let relative = (hot.bytes.len() - operand - 4) as i32;
+            hot.bytes[operand..operand + 4].copy_from_slice(&relative.to_le_bytes());
+            let behind = self.amount_behind(index);
+            self.out.hot.lea(COUNTER, Mem::base(COUNTER, -behind as i32));
+            self.uncount_executions(index);
+            self.go(target);
         }
     }
 

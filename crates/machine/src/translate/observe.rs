@@ -10,6 +10,7 @@ use model::Address;
 use super::Translator;
 use crate::block::{Block, Phase};
 use crate::emit::{COUNTER, Mem, RSP, Reg, S, T};
+use crate::executions::Counter;
 use crate::layout::COUNTERS;
 use crate::state::State;
 
@@ -247,7 +248,7 @@ impl Translator<'_> {
         true
     }
 
-    /// On the taken side of a branch inside the block (in the cold stub): what was counted as
+    /// On the taken side of a branch inside the block: what was counted as
     /// executed behind it was not.
     pub(super) fn uncount_executions(&mut self, index: usize) {
         if !self.observers.executions {
@@ -256,15 +257,15 @@ impl Translator<'_> {
         let behind = Block::bytes_of(&self.out.places[index + 1..]);
         let counter = self.new_counter(behind, -1);
         let scratch: Reg = T;
-        self.out.cold.load(scratch, counter);
-        self.out.cold.lea(scratch, Mem::base(scratch, 1));
-        self.out.cold.store(counter, scratch);
+        self.out.hot.load32(scratch, counter);
+        self.out.hot.lea(scratch, Mem::base(scratch, 1));
+        self.out.hot.store32(counter, scratch);
     }
 
-    /// A fresh counter: each time adds `sign` executions of the instructions in `ranges`.
-    pub(super) fn new_counter(&mut self, ranges: Vec<Range<Address>>, sign: i64) -> Mem {
+    /// A fresh counter: each count adds `factor` executions of the instructions in `ranges`.
+    pub(super) fn new_counter(&mut self, ranges: Vec<Range<Address>>, factor: i64) -> Mem {
         let number = self.site.counter + self.out.counters.len() as u32;
-        self.out.counters.push((ranges, sign));
-        Mem::absolute(COUNTERS.start + u64::from(number) * 8)
+        self.out.counters.push(Counter { ranges, factor });
+        Mem::absolute(COUNTERS.start + u64::from(number) * 4)
     }
 }
