@@ -294,8 +294,14 @@ impl Session {
 
     /// Counts an instruction that the replay performs itself, and passes over it.
     pub(crate) fn retire(&mut self, tid: Tid, length: u8) -> Result<()> {
+        let task = self.task(tid)?;
+        let (space, bytes) = (task.space, task.cpu.rip.range(length.into()));
+        self.begin_observing(space);
+        self.machine.count_execution(bytes);
         let task = self.task_mut(tid)?;
-        retire(task, u64::from(length));
+        task.cpu.rip = task.cpu.rip + u64::from(length);
+        task.cpu.instructions += 1;
+        task.orig_rax = NO_SYSCALL;
         self.moment += 1;
         Ok(())
     }
@@ -317,12 +323,6 @@ impl Session {
 fn iterations_to(sought: &Registers, general: &[u64; 16]) -> Option<u64> {
     let left = general[gpr::RCX].checked_sub(sought.general[gpr::RCX]).filter(|&left| left > 0)?;
     Some(if left > u64::from(u32::MAX) { 1 } else { left })
-}
-
-fn retire(task: &mut Task, length: u64) {
-    task.cpu.rip = task.cpu.rip + length;
-    task.cpu.instructions += 1;
-    task.orig_rax = NO_SYSCALL;
 }
 
 /// The result register of a call that is not in the recording as a frame.

@@ -27,7 +27,7 @@ fn run_to_end(session: &mut Session) -> Rest {
 fn run_to(session: &mut Session, moment: Moment) -> bool {
     loop {
         match session.advance(Some(moment)).unwrap_or_else(|error| panic!("{error}")) {
-            Progress::Event(_) | Progress::Restarted => {}
+            Progress::Event(_) => {}
             Progress::Moment => return true,
             Progress::End => return false,
             Progress::Restarted => panic!("the tick rule is the one assumed"),

@@ -53,7 +53,7 @@ fn observe(name: &str, piece: Option<u64>) -> Sum {
     let mut until = piece.map(Moment);
     loop {
         match session.advance(until).unwrap_or_else(|error| panic!("{name}: {error}")) {
-            Progress::Event(_) | Progress::Restarted => {}
+            Progress::Event(_) => {}
             Progress::End => break,
             Progress::Restarted => panic!("{name}: the tick rule is the one assumed"),
             Progress::Moment => {
