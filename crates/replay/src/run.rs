@@ -39,7 +39,8 @@ pub enum Arrival {
 /// What to do next on the way to a goal.
 enum Next {
     Arrived,
-    /// Run until the task has these ticks, or something happens.
+    /// Run until the task has these ticks, or something happens. Near a limit the machine is
+    /// slow, since there it must not go too far.
     Run {
         ticks: u64,
     },
@@ -52,6 +53,10 @@ enum Next {
 
 /// Instructions stepped singly in search of an asynchronous event before its address is hooked.
 const STEPS_BEFORE_HOOKING: u32 = 4000;
+
+/// How many ticks behind its goal a task is stopped that the goal itself ought to have stopped.
+/// Going that far is an error in any case, so the limit is put where it is never near.
+const GUARD_TICKS: u64 = 1 << 20;
 
 impl Goal {
     pub fn ticks(&self) -> Ticks {
@@ -133,6 +138,10 @@ impl Session {
                 Next::Run { ticks } => self.run(tid, ticks, until)?,
                 Next::Arrived | Next::Overshot => unreachable!("handled above"),
             };
+            if self.task(tid)?.cpu.ticks > goal.ticks().0 {
+                // Nothing that comes this late is looked at.
+                return Err(self.overshot(tid, goal));
+            }
             if self.stopped(tid, goal, exit, until)? {
                 return Ok(Arrival::Reached);
             }
@@ -149,7 +158,7 @@ impl Session {
         if cpu.ticks > ticks {
             return Ok(Next::Overshot);
         }
-        let on_the_way = Next::Run { ticks: ticks.saturating_add(1) };
+        let on_the_way = Next::Run { ticks: ticks.saturating_add(GUARD_TICKS) };
         Ok(match goal {
             Goal::Syscall { address, .. } if cpu.rip == *address && cpu.ticks == ticks => {
                 Next::Arrived
