@@ -94,7 +94,7 @@ fn map_program(space: &mut Space, backing: Backing) {
 }
 
 fn shared() -> Backing {
-    let object = SharedObject::new("program").expect("object");
+    let object = SharedObject::new(1, "program").expect("object");
     object.grow(0x1000).expect("grow");
     Backing::Shared { object, offset: 0 }
 }

@@ -140,7 +140,7 @@ impl Session {
             };
             if self.task(tid)?.cpu.ticks > goal.ticks().0 {
                 // Nothing that comes this late is looked at.
-                return Err(self.overshot(tid, goal));
+                return Err(Self::overshot(goal));
             }
             if self.stopped(tid, goal, exit, until)? {
                 return Ok(Arrival::Reached);
