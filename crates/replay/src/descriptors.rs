@@ -17,6 +17,7 @@ mod complete;
 mod description;
 mod event;
 mod memory;
+mod open;
 mod session;
 mod sockets;
 mod table;

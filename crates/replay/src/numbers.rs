@@ -161,6 +161,8 @@ pub const O_TRUNC: i32 = 0o1000;
 pub const O_APPEND: i32 = 0o2000;
 pub const O_CLOEXEC: i32 = 0o200_0000;
 pub const O_DIRECTORY: i32 = 0o20_0000;
+/// Flags of open(2) that stay with the description and can be changed.
+pub const O_STATUS: i32 = !(O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_CLOEXEC | O_DIRECTORY);
 
 pub const F_DUPFD: u64 = 0;
 pub const F_SETFD: u64 = 2;

@@ -1,4 +1,7 @@
-//! `pernosco replay`: re-executes recordings and checks them, or shows registers at a position.
+//! `pernosco replay`: re-executes recordings and checks them, shows registers at a position, or
+//! what becomes of descriptors.
+
+mod descriptors;
 
 mod leader;
 mod pieces;
@@ -20,7 +23,7 @@ use leader::{Checkpoints, Run};
 use pieces::{Checked, Plan};
 
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("what").required(true).args(["check", "registers"])))]
+#[command(group(ArgGroup::new("what").required(true).args(["check", "registers", "descriptors"])))]
 pub struct ReplayArguments {
     /// Replay to the end and compare registers and ticks at every event
     #[arg(long)]
@@ -46,7 +49,11 @@ pub struct ReplayArguments {
     /// Show all registers behind this event, or that many instructions further on
     #[arg(long, value_name = "EVENT[+INSTRUCTIONS]")]
     registers: Option<Place>,
-    /// Show them after each of this many further instructions, too
+    /// Show what becomes of each open file, pipe and socket, and who reads and writes how much
+    /// (JSON: every transfer, with its place)
+    #[arg(long)]
+    descriptors: bool,
+    /// Show the registers after each of this many further instructions, too
     #[arg(long, value_name = "N", default_value_t = 0, requires = "registers")]
     count: u64,
     /// Write JSON, an object a line
@@ -80,6 +87,10 @@ impl FromStr for Place {
 }
 
 pub fn run(arguments: &ReplayArguments) -> anyhow::Result<()> {
+    if arguments.descriptors {
+        let [trace] = &arguments.traces[..] else { bail!("--descriptors takes one recording") };
+        return descriptors::show(trace, arguments.json);
+    }
     let Some(place) = arguments.registers else {
         let (mut diverged, mut failed) = (0, 0);
         for trace in &arguments.traces {
