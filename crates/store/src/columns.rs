@@ -12,6 +12,7 @@ pub mod lines;
 pub mod pages;
 pub mod pieces;
 pub mod runs;
+pub mod values;
 
 /// Numbers of the kinds of sections in files; see `docs/store-format.md`.
 pub mod kind {

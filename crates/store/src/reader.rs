@@ -10,9 +10,10 @@ use crate::cache::Cache;
 use crate::error::Error;
 use crate::index::Index;
 use crate::leaf::Leaf;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, State};
 use crate::payload::{Payload, Source};
 use crate::record::{FILE_HEADER, IndexEntry, LEVEL_MAX, RECORD_HEADER, RecordId, RecordKind};
+use crate::tree::FANOUT;
 use crate::volume::Volumes;
 
 /// An open database. Threads may share it. It sees what was there when it was opened, and more
@@ -201,6 +202,7 @@ impl Reader {
         let mut verified = Verified { bytes: FILE_HEADER as u64, ..Verified::default() };
         let (mut volume, mut offset) = (None, 0);
         let (mut group, mut moment) = (0, 0);
+        let mut nodes = [0_u64; LEVEL_MAX as usize + 1];
         for position in 0..entries {
             let entry = self.index.entry(position)?;
             let corrupt = |reason: &str| {
@@ -233,6 +235,11 @@ impl Reader {
                 moment = entry.end;
                 verified.leaves += 1;
             }
+            let nodes = &mut nodes[usize::from(entry.id.level)];
+            if entry.id.kind == RecordKind::NODE && entry.id.number != *nodes {
+                return corrupt("a node does not follow the one before");
+            }
+            *nodes += u64::from(entry.id.kind == RecordKind::NODE);
             self.volumes.verify(&entry)?;
             if entry.id.kind < RecordKind::OWN {
                 Payload::open(self.volumes.source(&entry)?, 0)?.verify()?;
@@ -241,6 +248,16 @@ impl Reader {
             verified.records += 1;
             verified.bytes += entry.length + (RECORD_HEADER + crate::record::INDEX_ENTRY) as u64;
             progress(verified.bytes);
+        }
+        // Up to the root.
+        let mut below = verified.leaves;
+        for nodes in &nodes[1..] {
+            let expected = if below > 1 { below.div_ceil(FANOUT) } else { 0 };
+            if self.manifest().state == State::Complete && *nodes != expected {
+                let at = crate::index::entry_offset(entries);
+                return Err(Error::corrupt(&self.index.path, at, "nodes are missing"));
+            }
+            below = expected;
         }
         Ok(verified)
     }

@@ -31,7 +31,10 @@ pub trait Codec: 'static {
     fn size(item: &Self::Item) -> usize;
     /// Why an item may not follow another (the first has none before it).
     fn check(before: Option<&Self::Item>, item: &Self::Item) -> Result<(), &'static str>;
-    fn encode(items: &[Self::Item], out: &mut Vec<u8>);
+    /// Ways of encoding a chunk; the one is taken that compresses a sample best.
+    const VARIANTS: u8 = 1;
+    /// `variant` is below [`Codec::VARIANTS`], and is stored if there is more than one.
+    fn encode(items: &[Self::Item], variant: u8, out: &mut Vec<u8>);
     /// Exactly the inverse; `items` is at most [`CHUNK_ITEMS_MAX`].
     fn decode(raw: &[u8], items: usize) -> Result<Vec<Self::Item>, Malformed>;
     /// About how many bytes the item takes in memory.
@@ -44,6 +47,8 @@ pub trait Codec: 'static {
 /// A compressor with its buffers.
 pub struct Packer {
     zstd: zstd::bulk::Compressor<'static>,
+    /// A fast one, for trials.
+    trial: zstd::bulk::Compressor<'static>,
     raw: Vec<u8>,
     packed: Vec<u8>,
 }
@@ -59,7 +64,29 @@ impl Packer {
     pub fn new(level: i32) -> io::Result<Packer> {
         let mut zstd = zstd::bulk::Compressor::new(level.clamp(1, 22))?;
         zstd.include_contentsize(false)?;
-        Ok(Packer { zstd, raw: Vec::new(), packed: Vec::new() })
+        let trial = zstd::bulk::Compressor::new(1)?;
+        Ok(Packer { zstd, trial, raw: Vec::new(), packed: Vec::new() })
+    }
+
+    /// Encodes a chunk into `self.raw`.
+    fn encode<C: Codec>(&mut self, items: &[C::Item]) -> io::Result<()> {
+        let mut best = (usize::MAX, 0);
+        if C::VARIANTS > 1 {
+            // An eighth of them, out of the middle.
+            let length = (items.len() / 8).max(2).min(items.len());
+            let start = (items.len() - length) / 2;
+            for variant in 0..C::VARIANTS {
+                self.raw.clear();
+                C::encode(&items[start..start + length], variant, &mut self.raw);
+                self.packed.clear();
+                self.packed.reserve(zstd::zstd_safe::compress_bound(self.raw.len()));
+                let packed = self.trial.compress_to_buffer(&self.raw, &mut self.packed)?;
+                best = best.min((packed, variant));
+            }
+        }
+        self.raw.clear();
+        C::encode(items, best.1, &mut self.raw);
+        Ok(())
     }
 
     /// Compresses `self.raw` and says which bytes to store: the raw ones if they are no longer.
@@ -259,8 +286,7 @@ impl<C: Codec> SectionEncoder<C> {
 
     fn flush(&mut self, packer: &mut Packer, sink: &mut impl Write) -> Result<(), PushError> {
         let Some(first) = self.items.first() else { return Ok(()) };
-        packer.raw.clear();
-        C::encode(&self.items, &mut packer.raw);
+        packer.encode::<C>(&self.items)?;
         let raw_len = packer.raw.len();
         if raw_len > CHUNK_BYTES_MAX {
             return Err(PushError::Refused(self.total - 1, "it is too large"));

@@ -45,7 +45,7 @@ impl Codec for Calls {
         Ok(())
     }
 
-    fn encode(items: &[Call], out: &mut Vec<u8>) {
+    fn encode(items: &[Call], _: u8, out: &mut Vec<u8>) {
         let [mut misses, mut indices, mut targets, mut stacks, mut moments] =
             [const { Vec::new() }; 5];
         let mut predictor = Predictor::new();

@@ -30,7 +30,7 @@ impl Codec for Counts {
         Ok(())
     }
 
-    fn encode(items: &[Count], out: &mut Vec<u8>) {
+    fn encode(items: &[Count], _: u8, out: &mut Vec<u8>) {
         let columns = keys::encode(items.iter().map(Self::key));
         let mut counts = Vec::new();
         for item in items {

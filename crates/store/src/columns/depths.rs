@@ -33,7 +33,7 @@ impl Codec for LeastDepths {
         Ok(())
     }
 
-    fn encode(items: &[Depths], out: &mut Vec<u8>) {
+    fn encode(items: &[Depths], _: u8, out: &mut Vec<u8>) {
         let columns = keys::encode(items.iter().map(Self::key));
         let mut depths = Vec::new();
         for item in items {

@@ -35,7 +35,7 @@ impl Codec for Happenings {
         Ok(())
     }
 
-    fn encode(items: &[Happening], out: &mut Vec<u8>) {
+    fn encode(items: &[Happening], _: u8, out: &mut Vec<u8>) {
         let [mut moments, mut events, mut kinds, mut lengths] = [const { Vec::new() }; 4];
         let mut payloads = Vec::new();
         let (mut moment, mut event) = (0, 0);

@@ -30,7 +30,7 @@ impl Codec for Lineages {
         Ok(())
     }
 
-    fn encode(items: &[Lineage], out: &mut Vec<u8>) {
+    fn encode(items: &[Lineage], _: u8, out: &mut Vec<u8>) {
         let columns = keys::encode(items.iter().map(Self::key));
         let mut parents = Vec::new();
         for item in items {

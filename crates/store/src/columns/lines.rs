@@ -30,7 +30,7 @@ impl Codec for Lines {
         Ok(())
     }
 
-    fn encode(items: &[TouchedLine], out: &mut Vec<u8>) {
+    fn encode(items: &[TouchedLine], _: u8, out: &mut Vec<u8>) {
         let mut pages: Vec<(Key, u64)> = Vec::new();
         for item in items {
             let page = (item.owner.0, item.line / PAGE_LINES);

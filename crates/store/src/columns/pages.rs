@@ -1,7 +1,8 @@
 //! Changed words of pages with their new values.
 
 use super::keys::{self, decode_children, encode_children};
-use crate::bytes::{join, split};
+use super::values;
+use crate::bytes::{Cursor, join, split};
 use crate::error::Malformed;
 use crate::items::{Owner, PAGE_WORDS, PageDelta, PageId, WordMask};
 use crate::section::{Codec, Key};
@@ -38,7 +39,10 @@ impl Codec for Pages {
         Ok(())
     }
 
-    fn encode(items: &[PageDelta], out: &mut Vec<u8>) {
+    /// The forms of the values.
+    const VARIANTS: u8 = values::FORMS;
+
+    fn encode(items: &[PageDelta], variant: u8, out: &mut Vec<u8>) {
         let columns = keys::encode(items.iter().map(Self::key));
         let [mut flags, mut lines, mut words] = [const { Vec::new() }; 3];
         for item in items {
@@ -53,7 +57,8 @@ impl Codec for Pages {
             }
             words.extend(bytes.iter().filter(|byte| **byte != 0));
         }
-        let values = encode_values(items.iter().flat_map(|item| &item.values).copied());
+        let values: Vec<u64> = items.iter().flat_map(|item| &item.values).copied().collect();
+        let values = values::encode(variant, &values);
         let children: Vec<u16> = items.iter().map(|item| item.children).collect();
         let children = encode_children(&children);
         join([&columns.firsts, &columns.seconds, &flags, &lines, &words, &values, &children], out);
@@ -65,21 +70,26 @@ impl Codec for Pages {
         if keys.len() != items {
             return Err(Malformed("there are other numbers of keys and items"));
         }
-        let values = decode_values(values)?;
-        let mut values = values.as_slice();
         let children = decode_children(children, items)?;
-        let mut out = Vec::with_capacity(items);
-        for ((owner, page), children) in keys.into_iter().zip(children) {
+        let mut masks = Vec::with_capacity(items);
+        for _ in 0..items {
             let flag = flags.u8()?;
             if flag & !(DROPPED | WHOLE) != 0 {
                 return Err(Malformed("a page has unknown flags"));
             }
-            let mask = match flag & WHOLE {
-                0 => decode_mask(&mut lines, &mut words)?,
-                _ => [u64::MAX; 8],
-            };
-            let (own, rest) =
-                values.split_at_checked(count(&mask)).ok_or(Malformed("values are missing"))?;
+            masks.push((
+                flag,
+                match flag & WHOLE {
+                    0 => decode_mask(&mut lines, &mut words)?,
+                    _ => [u64::MAX; 8],
+                },
+            ));
+        }
+        let values = values::decode(values, masks.iter().map(|(_, mask)| count(mask)).sum())?;
+        let mut values = values.as_slice();
+        let mut out = Vec::with_capacity(items);
+        for (((owner, page), children), (flag, mask)) in keys.into_iter().zip(children).zip(masks) {
+            let (own, rest) = values.split_at(count(&mask));
             values = rest;
             let page = PageId { owner: Owner(owner), page };
             let dropped = flag & DROPPED != 0;
@@ -87,9 +97,6 @@ impl Codec for Pages {
         }
         for column in [flags, lines, words] {
             column.end()?;
-        }
-        if !values.is_empty() {
-            return Err(Malformed("values are left over"));
         }
         Ok(out)
     }
@@ -103,10 +110,7 @@ pub fn count(words: &WordMask) -> usize {
     words.iter().map(|bits| bits.count_ones() as usize).sum()
 }
 
-fn decode_mask(
-    lines: &mut crate::bytes::Cursor<'_>,
-    words: &mut crate::bytes::Cursor<'_>,
-) -> Result<WordMask, Malformed> {
+fn decode_mask(lines: &mut Cursor<'_>, words: &mut Cursor<'_>) -> Result<WordMask, Malformed> {
     let mut mask = [0; 8];
     for element in &mut mask {
         let present = lines.u8()?;
@@ -122,20 +126,4 @@ fn decode_mask(
         *element = u64::from_le_bytes(bytes);
     }
     Ok(mask)
-}
-
-fn encode_values(values: impl Iterator<Item = u64>) -> Vec<u8> {
-    values.flat_map(u64::to_le_bytes).collect()
-}
-
-fn decode_values(column: crate::bytes::Cursor<'_>) -> Result<Vec<u64>, Malformed> {
-    let mut column = column;
-    if !column.rest_len().is_multiple_of(8) {
-        return Err(Malformed("half a value"));
-    }
-    let mut out = Vec::with_capacity(column.rest_len() / 8);
-    while column.rest_len() > 0 {
-        out.push(column.u64()?);
-    }
-    Ok(out)
 }

@@ -33,7 +33,7 @@ impl Codec for Pieces {
         Ok(())
     }
 
-    fn encode(items: &[Piece], out: &mut Vec<u8>) {
+    fn encode(items: &[Piece], _: u8, out: &mut Vec<u8>) {
         out.extend(items.iter().flat_map(|piece| &piece.bytes));
     }
 

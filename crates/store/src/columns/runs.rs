@@ -35,7 +35,7 @@ impl Codec for Runs {
         Ok(())
     }
 
-    fn encode(items: &[CodeRun], out: &mut Vec<u8>) {
+    fn encode(items: &[CodeRun], _: u8, out: &mut Vec<u8>) {
         let [mut owners, mut gaps, mut lengths, mut counts] = [const { Vec::new() }; 4];
         let (mut owner, mut end, mut count) = (0, 0, 0_u64);
         for item in items {
