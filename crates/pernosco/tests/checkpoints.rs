@@ -241,9 +241,9 @@ fn kill(pid: i32, signal: &str) {
 }
 
 /// Starts a long check, and waits until it has started processes for pieces.
-fn start(temporary: &Path, jobs: &str) -> (Child, Vec<i32>) {
+fn start(temporary: &Path, checkpoints: &str, jobs: &str) -> (Child, Vec<i32>) {
     let mut command = pernosco(temporary);
-    command.args(["replay", "--check", "--checkpoints", "6", "--json", "--jobs", jobs]);
+    command.args(["replay", "--check", "--checkpoints", checkpoints, "--json", "--jobs", jobs]);
     command.arg(recording("threads_chaos")).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     loop {
@@ -259,7 +259,7 @@ fn start(temporary: &Path, jobs: &str) -> (Child, Vec<i32>) {
 #[test]
 fn a_killed_process_costs_one_piece_which_is_tried_again() {
     let temporary = tempfile::tempdir().unwrap();
-    let (mut child, _) = start(temporary.path(), "1");
+    let (mut child, _) = start(temporary.path(), "6", "1");
     let mut errors = BufReader::new(child.stderr.take().unwrap());
     let victim = loop {
         if let Some(pid) = children(&child).into_iter().find(|pid| stop(*pid)) {
@@ -280,32 +280,40 @@ fn a_killed_process_costs_one_piece_which_is_tried_again() {
     assert_empty(temporary.path());
 }
 
-#[test]
-fn pieces_whose_processes_always_die_are_reported() {
-    let temporary = tempfile::tempdir().unwrap();
-    let (mut child, mut victims) = start(temporary.path(), "2");
+/// Kills the process of every piece: how many pieces were reported as failed.
+fn kill_all(temporary: &Path) -> u64 {
+    let (mut child, mut victims) = start(temporary, "1", "1");
     while child.try_wait().unwrap().is_none() {
-        for pid in victims {
-            // It may have ended by itself.
-            _ = Command::new("kill").args(["-KILL", &pid.to_string()]).output().unwrap();
+        for pid in victims.into_iter().filter(|pid| stop(*pid)) {
+            kill(pid, "-KILL");
         }
         victims = children(&child);
     }
     let output = child.wait_with_output().unwrap();
     let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{text}");
     let failed = json(&output)[0]["pieces"]["failed"].as_u64().unwrap();
-    assert!(failed >= 1, "{text}");
     let reported = text.lines().filter(|line| line.contains("killed by SIGKILL, 2 times"));
     assert_eq!(reported.count() as u64, failed, "{text}");
-    assert!(text.contains(&format!("{failed} pieces could not be replayed")), "{text}");
-    assert_empty(temporary.path());
+    assert_eq!(output.status.code(), Some(i32::from(failed > 0)), "{text}");
+    if failed > 0 {
+        assert!(text.contains(&format!("{failed} pieces could not be replayed")), "{text}");
+    }
+    assert_empty(temporary);
+    failed
+}
+
+#[test]
+fn pieces_whose_processes_always_die_are_reported() {
+    let temporary = tempfile::tempdir().unwrap();
+    // On a busy host a process may be over before it is seen.
+    let failed = (0..20).map(|_| kill_all(temporary.path())).find(|failed| *failed > 0);
+    assert!(failed.is_some(), "no process was killed twice in time");
 }
 
 #[test]
 fn an_interruption_leaves_nothing() {
     let temporary = tempfile::tempdir().unwrap();
-    let (child, _) = start(temporary.path(), "2");
+    let (child, _) = start(temporary.path(), "6", "2");
     kill(child.id() as i32, "-INT");
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.status.signal()), (Some(130), None));
@@ -315,7 +323,7 @@ fn an_interruption_leaves_nothing() {
 #[test]
 fn processes_of_pieces_end_with_the_one_that_started_them() {
     let temporary = tempfile::tempdir().unwrap();
-    let (mut child, started) = start(temporary.path(), "2");
+    let (mut child, started) = start(temporary.path(), "6", "2");
     child.kill().unwrap();
     child.wait().unwrap();
     while started.iter().any(|pid| state(*pid).is_some()) {

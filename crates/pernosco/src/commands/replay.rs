@@ -38,7 +38,7 @@ pub struct ReplayArguments {
     /// before it, and about 10 KiB a task. On the disk, in TMPDIR, there is one file for each
     /// process at a time, with all pages that are not as the program's files have them,
     /// compressed.
-    #[arg(long, value_name = "N|every", requires = "check", verbatim_doc_comment)]
+    #[arg(long, value_name = "N|every", conflicts_with = "registers", verbatim_doc_comment)]
     checkpoints: Option<Checkpoints>,
     /// Decides the order in which pieces are re-executed
     #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "checkpoints")]

@@ -152,7 +152,7 @@ fn spread(session: &mut Session, number: usize, seen: &mut impl FnMut(&EventRepo
         let moment = Moment(session.moment().0 / interval * interval + interval + 1);
         let mut border = None;
         if session.go_on_to(at(moment, 0), &mut *seen)? {
-            border = Some(into_string(session, moment, seen)?);
+            border = into_string(session, moment, seen)?;
         }
         if session.tick_rule() != tick_rule {
             return Ok(None);
@@ -177,26 +177,25 @@ fn at(moment: Moment, iterations: u64) -> Border {
     Border::Instruction { moment, iterations }
 }
 
-/// A little further on, into the middle of a `rep` string if there is one: where the session
-/// stands then. What has no such string near stays where it is, in front of an instruction.
+/// A little further on, into the middle of a `rep` string if one comes soon: where the session
+/// stands then. `None`: the recording has ended.
 fn into_string(
     session: &mut Session,
     moment: Moment,
     seen: &mut impl FnMut(&EventReport),
-) -> Result<Border, Error> {
+) -> Result<Option<Border>, Error> {
     let mut moment = moment;
     for _ in 0..LOOK_AHEAD {
         if let Some(left @ 4..) = session.iterations_ahead() {
             let iterations = session.iterate(left / 2)?;
-            return Ok(at(moment, iterations));
+            return Ok(Some(at(moment, iterations)));
         }
         if !session.go_on_to(at(moment + 1, 0), &mut *seen)? {
-            // The recording ends here.
-            break;
+            return Ok(None);
         }
         moment += 1;
     }
-    Ok(at(moment, 0))
+    Ok(Some(at(moment, 0)))
 }
 
 /// Those that lie nearest to where evenly spread ones would.
