@@ -30,7 +30,13 @@ pub fn parts_by_mask(cpu: &Cpu, instruction: &Instruction, access: &Access) -> V
     let start = Address(access.address);
     let size = instruction.memory_size().element_size() as u64;
     let count = instruction.memory_size().element_count() as u64;
-    if !is_masked(instruction) || instruction.is_vsib() || size * count != access.size {
+    // One element in memory, for whichever elements of the vector are chosen.
+    let broadcast = instruction.is_broadcast();
+    if !is_masked(instruction)
+        || broadcast
+        || instruction.is_vsib()
+        || size * count != access.size
+    {
         return vec![start.range(access.size)];
     }
     let bits = chosen(cpu, instruction, size as usize, count);

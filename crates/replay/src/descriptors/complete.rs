@@ -275,6 +275,50 @@ impl Descriptors {
             FALLOCATE => self.allocated(table, call, happenings),
             PIPE => self.pipe(table, memory::pair(memory, first), 0, happenings),
             PIPE2 => self.pipe(table, memory::pair(memory, first), second as i32, happenings),
+            SOCKET | SOCKETPAIR | BIND | GETSOCKNAME | CONNECT | ACCEPT | ACCEPT4 => {
+                self.socket_changed(table, call, new, (memory, ends), happenings);
+            }
+            MEMFD_CREATE => {
+                let id = self.new_description(Kind::Memory, call.path.clone(), 2);
+                self.give_file(id, None, Some(0));
+                self.open(table, new, id, second & MFD_CLOEXEC != 0, happenings);
+            }
+            PIDFD_OPEN => {
+                let id = self.new_description(Kind::PidFd { pid: descriptor }, None, 2);
+                self.open(table, new, id, true, happenings);
+            }
+            RENAME | RENAMEAT | RENAMEAT2 | UNLINK | UNLINKAT | MKNOD | MKNODAT => {
+                self.names_changed(call, memory);
+            }
+            CLONE => {
+                let pid_descriptor = memory::u32_at(memory, Address(third));
+                let Some(pid_descriptor) = pid_descriptor else { return };
+                let id = self.new_description(Kind::PidFd { pid: new }, None, 2);
+                self.open(table, pid_descriptor as i32, id, true, happenings);
+            }
+            number => {
+                let Some((name, flags)) = special_name(number) else { return };
+                if matches!(number, SIGNALFD | SIGNALFD4) && descriptor >= 0 {
+                    return;
+                }
+                let flags = flags.map_or(0, |index| call.arguments[index] as i32);
+                let id = self.new_description(Kind::Special(name.into()), None, flags);
+                self.open(table, new, id, flags & O_CLOEXEC != 0, happenings);
+            }
+        }
+    }
+
+    fn socket_changed(
+        &mut self,
+        table: FilesId,
+        call: &Call,
+        new: i32,
+        (memory, ends): (&dyn Memory, Ends<'_>),
+        happenings: &mut Happenings,
+    ) {
+        let [first, second, third, fourth, ..] = call.arguments;
+        let descriptor = first as i32;
+        match call.number {
             SOCKET => {
                 let (kind, flags) = socket_kind(first, second, third);
                 let id = self.new_description(kind, None, flags | 2);
@@ -295,19 +339,17 @@ impl Descriptors {
                 self.bound(table, descriptor, address, happenings);
             }
             CONNECT => self.connect(table, call, ends, happenings),
-            ACCEPT | ACCEPT4 => {
+            _ => {
                 let flags = if call.number == ACCEPT4 { fourth as i32 } else { 0 };
                 self.accept(table, call, (new, flags), ends, happenings);
             }
-            MEMFD_CREATE => {
-                let id = self.new_description(Kind::Memory, call.path.clone(), 2);
-                self.give_file(id, None, Some(0));
-                self.open(table, new, id, second & MFD_CLOEXEC != 0, happenings);
-            }
-            PIDFD_OPEN => {
-                let id = self.new_description(Kind::PidFd { pid: descriptor }, None, 2);
-                self.open(table, new, id, true, happenings);
-            }
+        }
+    }
+
+    /// Names of files come and go.
+    fn names_changed(&mut self, call: &Call, memory: &dyn Memory) {
+        let [_, second, third, fourth, ..] = call.arguments;
+        match call.number {
             RENAME | RENAMEAT | RENAMEAT2 | UNLINK | UNLINKAT => {
                 call.path.iter().for_each(|path| self.forget_name(path));
                 let target = if call.number == RENAME { Some(second) } else { Some(fourth) };
@@ -317,7 +359,7 @@ impl Descriptors {
                     self.forget_name(&path);
                 }
             }
-            MKNOD | MKNODAT => {
+            _ => {
                 let mode = if call.number == MKNOD { second } else { third } as u32;
                 if mode & S_IFMT == 0o010_000
                     && let Some(path) = &call.path
@@ -328,21 +370,6 @@ impl Descriptors {
                     }
                     self.named_pipes.insert(path.clone(), stream);
                 }
-            }
-            CLONE => {
-                let pid_descriptor = memory::u32_at(memory, Address(third));
-                let Some(pid_descriptor) = pid_descriptor else { return };
-                let id = self.new_description(Kind::PidFd { pid: new }, None, 2);
-                self.open(table, pid_descriptor as i32, id, true, happenings);
-            }
-            number => {
-                let Some((name, flags)) = special_name(number) else { return };
-                if matches!(number, SIGNALFD | SIGNALFD4) && descriptor >= 0 {
-                    return;
-                }
-                let flags = flags.map_or(0, |index| call.arguments[index] as i32);
-                let id = self.new_description(Kind::Special(name.into()), None, flags);
-                self.open(table, new, id, flags & O_CLOEXEC != 0, happenings);
             }
         }
     }
