@@ -410,6 +410,16 @@ impl Descriptors {
         happenings.push(|| Happening::Closed { descriptor, description, last });
     }
 
+    /// Whether counting on is far from overflow: what came from a checkpoint's file may be anything.
+    pub(crate) fn can_count_on(&self) -> bool {
+        let given = [self.last_description, self.last_stream, self.last_file];
+        let descriptions = self.descriptions.values().map(|description| description.holders);
+        let streams = self.streams.values().map(|stream| stream.holders);
+        let files = self.files.values().map(|file| file.holders);
+        let mut all = given.into_iter().chain(descriptions).chain(streams).chain(files);
+        all.all(|count| count < u32::MAX / 2)
+    }
+
     /// One reference less; true if it was the last.
     pub(crate) fn release(&mut self, id: DescriptionId) -> bool {
         // Messages under way may hold descriptions that hold messages: no recursion.

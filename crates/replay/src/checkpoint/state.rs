@@ -431,6 +431,7 @@ impl SessionState {
             || self.tasks_created >= u32::MAX / 2
             || self.next_id >= u32::MAX / 2
             || execs
+            || !self.descriptors.can_count_on()
         {
             return flaw("counts that no replay reaches");
         }
