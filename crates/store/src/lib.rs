@@ -40,6 +40,7 @@ pub use items::{
 pub use leaf::{EncodedLeaf, Leaf, LeafEncoder, class};
 pub use manifest::{Manifest, State};
 pub use memory::{Changes, LINEAGE_MAX, MemoryView, PageView};
+pub use payload::SectionSize;
 pub use reader::{Reader, Verified};
 pub use record::{FORMAT_VERSION, RecordId, RecordKind};
 pub use tree::{Counted, Key, Nth, Tree};
