@@ -20,7 +20,7 @@ use crate::items::{
     Call, CodeRun, Count, Depths, Happening, Lineage, Owner, PAGE_LINES, PageDelta, PageId,
     ReadPage, TouchedLine, WordMask, WrittenPage,
 };
-use crate::payload::{Items, Payload, Source, table_bytes, write_section};
+use crate::payload::{Items, Payload, SectionSize, Source, table_bytes, write_section};
 use crate::section::{Codec, Packer, SectionEntry};
 
 /// Classes of keys that this crate counts by itself; the caller's are below.
@@ -329,9 +329,8 @@ impl Leaf {
         Ok(pieces.map(|piece| piece.map(|piece| piece.bytes)))
     }
 
-    /// Bytes that each section takes in the file: (name, task or tag, bytes).
-    pub fn sizes(&self) -> impl Iterator<Item = (&'static str, u32, u64)> + '_ {
-        self.payload.sizes().map(|(kind, sub, length)| (kind::name(kind), sub, length))
+    pub fn sizes(&self) -> impl Iterator<Item = SectionSize> + '_ {
+        self.payload.sizes()
     }
 }
 

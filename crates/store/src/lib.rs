@@ -9,7 +9,7 @@
 //!
 //! Refused here: knowing what a recording or a machine is. Files are not trusted: they give
 //! errors that name the file and the offset, never panics, and allocate no more than a chunk at a
-//! time (32 MiB at most, 64 KiB usually) and the tables that are really there.
+//! time (32 MiB at most, 16 to 64 KiB usually) and the tables that are really there.
 //!
 //! Costs: see `docs/store-format.md`, which also has the grammar of the bytes.
 //!
@@ -40,6 +40,7 @@ pub use items::{
 pub use leaf::{EncodedLeaf, Leaf, LeafEncoder, class};
 pub use manifest::{Manifest, State};
 pub use memory::{Changes, LINEAGE_MAX, MemoryView, PageView};
+pub use payload::SectionSize;
 pub use reader::{Reader, Verified};
 pub use record::{FORMAT_VERSION, RecordId, RecordKind};
 pub use tree::{Counted, Key, Nth, Tree};

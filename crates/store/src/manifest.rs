@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::bytes::checksum;
 use crate::error::Error;
 use crate::record::FORMAT_VERSION;
 
+/// For all files of a database: never writable by others, whatever the umask.
+pub const FILE_MODE: u32 = 0o664;
 pub const NAME: &str = "manifest";
 pub const TEMPORARY: &str = "manifest.new";
 /// Bytes; a bound for hostile files.
@@ -42,7 +45,9 @@ impl Manifest {
     pub fn write(&self, directory: &Path) -> Result<(), Error> {
         let (path, temporary) = (directory.join(NAME), directory.join(TEMPORARY));
         let write = || -> io::Result<()> {
-            let mut file = File::create(&temporary)?;
+            let mut options = File::options();
+            options.write(true).create(true).truncate(true).mode(FILE_MODE);
+            let mut file = options.open(&temporary)?;
             file.write_all(self.print().as_bytes())?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;

@@ -104,6 +104,15 @@ pub struct Payload {
     number: u64,
 }
 
+/// What a section takes in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SectionSize {
+    pub name: &'static str,
+    /// The task or tag, for sections that are for one.
+    pub sub: u32,
+    pub bytes: u64,
+}
+
 /// A section of an open payload.
 #[derive(Debug)]
 pub struct Section<'a, C> {
@@ -169,9 +178,12 @@ impl Payload {
         self.table.iter().filter(move |entry| entry.kind == kind).map(|entry| entry.sub)
     }
 
-    /// Bytes that sections take, by kind and number.
-    pub fn sizes(&self) -> impl Iterator<Item = (u16, u32, u64)> + '_ {
-        self.table.iter().map(|entry| (entry.kind, entry.sub, entry.length))
+    pub fn sizes(&self) -> impl Iterator<Item = SectionSize> + '_ {
+        self.table.iter().map(|entry| SectionSize {
+            name: kind::name(entry.kind),
+            sub: entry.sub,
+            bytes: entry.length,
+        })
     }
 
     /// Reads everything and compares the checksums, of what it does not understand too.

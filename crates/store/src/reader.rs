@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::index::Index;
 use crate::leaf::Leaf;
 use crate::manifest::{Manifest, State};
-use crate::payload::{Payload, Source};
+use crate::payload::{Payload, SectionSize, Source};
 use crate::record::{FILE_HEADER, IndexEntry, LEVEL_MAX, RECORD_HEADER, RecordId, RecordKind};
 use crate::tree::FANOUT;
 use crate::volume::Volumes;
@@ -160,6 +160,12 @@ impl Reader {
             Some(payload) => Ok(Leaf { payload }),
             None => Err(Error::NoSuchLeaf { leaf: number, leaves: self.leaves() }),
         }
+    }
+
+    /// What the sections of a leaf (level 0) or node take; `None` if there is no such (yet).
+    pub fn section_sizes(&self, level: u8, number: u64) -> Result<Option<Vec<SectionSize>>, Error> {
+        let payload = self.payload(level, number)?;
+        Ok(payload.map(|payload| payload.sizes().collect()))
     }
 
     pub(crate) fn cache(&self) -> &Cache {

@@ -24,7 +24,7 @@ pub const SECTION_ENTRY: usize = 40;
 pub trait Codec: 'static {
     type Item: Send + Sync;
     /// A chunk is closed when its items are so large, by [`Codec::size`].
-    const CHUNK_BYTES: usize = 64 << 10;
+    const CHUNK_BYTES: usize = 16 << 10;
 
     fn key(item: &Self::Item) -> Key;
     /// About how many bytes the item needs before compression.

@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::error::Error;
 use crate::index::{self, Index, entry_offset};
 use crate::leaf::EncodedLeaf;
-use crate::manifest::{self, Manifest, State};
+use crate::manifest::{self, FILE_MODE, Manifest, State};
 use crate::reader::Reader;
 use crate::record::{
     FILE_HEADER, IndexEntry, LEVEL_MAX, RECORD_HEADER, RecordId, RecordKind, index_header,
@@ -23,8 +23,6 @@ use crate::tree;
 use crate::volume::{self, Volumes};
 
 const LOCK: &str = "lock";
-/// Never writable by others, whatever the umask.
-const FILE_MODE: u32 = 0o664;
 const DIRECTORY_MODE: u32 = 0o775;
 
 /// How to write.

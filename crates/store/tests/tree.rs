@@ -350,7 +350,7 @@ fn run(leaves: u64, seed: u64, asks: usize) {
         models.push(model);
         borders.push(pages);
         let now = leaf + 1;
-        if now % 97 == 0 || now == 16 || now == 17 {
+        if now % if leaves > 1000 { 997 } else { 97 } == 0 || now == 16 || now == 17 {
             reader.refresh().unwrap();
             let owners = created.len() as u32;
             check_tree(&reader, &models, &mut random, owners, asks / 10 + 1);

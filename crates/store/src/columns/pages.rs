@@ -39,6 +39,7 @@ impl Codec for Pages {
         Ok(())
     }
 
+    const CHUNK_BYTES: usize = 64 << 10;
     /// The forms of the values.
     const VARIANTS: u8 = values::FORMS;
 

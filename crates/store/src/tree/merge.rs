@@ -1,8 +1,7 @@
 //! Making a node from its children: everything is merged in order of key, chunk by chunk.
 //!
 //! So the memory needed is one decoded chunk for each of the sixteen children and one for the
-//! node, about 10 MB at any level and for any length of the run (a chunk of written lines is
-//! 64 KiB in the file and at most 1.5 MiB decoded).
+//! node, a few MB at any level and for any length of the run.
 
 use std::sync::Arc;
 

@@ -20,6 +20,12 @@ impl Random {
         ((u128::from(self.next()) * u128::from(limit)) >> 64) as u64
     }
 
+    /// Of fewer than so many bits, small numbers as often as large ones.
+    pub fn magnitude(&mut self, bits_min: u64, bits_end: u64) -> u64 {
+        let bits = bits_min + self.below(bits_end - bits_min);
+        self.below(1 << bits)
+    }
+
     /// Below one limit once in so many times, below another else.
     pub fn rarely(&mut self, times: u64, rare: u64, usual: u64) -> u64 {
         let limit = if self.one_in(times) { rare } else { usual };
