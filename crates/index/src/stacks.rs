@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 use model::{Address, Tid};
+use serde::{Deserialize, Serialize};
 
 /// How far below all that is known of a stack a call may lie to belong to it, in bytes: a frame
 /// with a large buffer.
@@ -22,11 +23,13 @@ const GROWTH_MAX: u64 = 1 << 20;
 const RISE_MAX: u64 = 1 << 12;
 
 /// A stack of the recording; numbered in the order of their appearance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct StackId(pub u32);
 
 /// A call that has not returned yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
     /// Behind the call instruction.
     pub moment: u64,
@@ -60,10 +63,13 @@ struct Stack {
 }
 
 /// What happened to a stack since the last time that somebody asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StackChange {
     pub stack: StackId,
     pub space: u32,
+    /// The lowest and the highest slot seen so far.
+    pub low: u64,
+    pub high: u64,
     /// So many of the frames, from the outermost, are what they were and were never left.
     pub kept: usize,
     /// The others, outermost first.
@@ -124,6 +130,8 @@ impl Stacks {
             changes.push(StackChange {
                 stack: *id,
                 space: stack.space,
+                low: stack.low,
+                high: stack.high,
                 kept: stack.least,
                 frames: stack.frames[stack.least..].to_vec(),
             });
@@ -131,6 +139,22 @@ impl Stacks {
             stack.touched = false;
         }
         changes
+    }
+
+    /// Makes changes that [`Stacks::take_changes`] has given, in the same order.
+    pub fn apply(&mut self, changes: Vec<StackChange>, active: &[(Tid, StackId)], ended: &[u32]) {
+        for StackChange { stack: id, space, low, high, kept, frames } in changes {
+            self.next = self.next.max(id.0.saturating_add(1));
+            let known = self.stacks.remove(&id).map_or(Vec::new(), |stack| stack.frames);
+            let frames: Vec<Frame> = known.into_iter().take(kept).chain(frames).collect();
+            let least = frames.len();
+            let stack = Stack { space, low, high, frames, least, touched: false };
+            self.stacks.insert(id, stack);
+        }
+        ended.iter().for_each(|space| self.forget_space(*space));
+        let stacks = &self.stacks;
+        let active = active.iter().filter(|(_, id)| stacks.contains_key(id));
+        self.active = active.copied().collect();
     }
 
     /// An address space is gone, and its stacks with it.

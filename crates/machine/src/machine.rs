@@ -91,8 +91,18 @@ impl Machine {
     }
 
     /// An empty address space of this machine.
+    /// An empty address space. What is written to it is marked from the beginning, if written
+    /// words are observed.
     pub fn new_space(&mut self) -> Result<Space, Error> {
-        Ok(Space::new())
+        let mut space = Space::new();
+        self.mark_from_now(&mut space)?;
+        Ok(space)
+    }
+
+    /// Marks in a space what is observed now, as running in it does: for what is written to it
+    /// before it runs.
+    pub fn mark_from_now(&self, space: &mut Space) -> Result<(), Error> {
+        space.enable_marks(self.observers.written_words, self.observers.read_lines)
     }
 
     pub fn observers(&self) -> Observers {
@@ -703,7 +713,7 @@ impl Machine {
     }
 
     fn enter_space(&mut self, space: &mut Space, cpu: &Cpu) -> Result<(), Error> {
-        space.enable_marks(self.observers.written_words, self.observers.read_lines)?;
+        self.mark_from_now(space)?;
         space.activate(&mut self.tables)?;
         if self.active != Some(space.id()) {
             if let Some(directory) = self.active.and_then(|id| self.directories.get(&id)) {

@@ -105,6 +105,11 @@ impl Checkpoint {
         self.session.last_event
     }
 
+    /// The rule under which the recording was replayed so far.
+    pub fn tick_rule(&self) -> TickRule {
+        self.session.tick_rule
+    }
+
     /// Everything but the contents of memory. Equal states of one recording are equal bytes.
     pub fn encode_state(&self) -> Vec<u8> {
         state::encode(self)

@@ -30,6 +30,7 @@ pub struct PageId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
     pub tid: Tid,
+    pub space: MemoryId,
     /// Behind the instruction.
     pub moment: Moment,
     /// A call, else a return.
@@ -81,6 +82,16 @@ pub enum MappingChangeKind {
     Discarded,
 }
 
+/// A task in a copy of its parent's address space came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fork {
+    pub moment: Moment,
+    pub parent: Tid,
+    pub child: Tid,
+    pub from: MemoryId,
+    pub space: MemoryId,
+}
+
 /// What happened since the last time that somebody asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -94,6 +105,10 @@ pub struct Observed {
     pub read: BTreeMap<PageId, u64>,
     /// In order of time.
     pub mappings: Vec<MappingChange>,
+    /// In order of time.
+    pub forks: Vec<Fork>,
+    /// Address spaces that are not there any more.
+    pub ended: Vec<MemoryId>,
 }
 
 /// What a session has observed so far.
@@ -108,6 +123,8 @@ pub struct Observing {
     written: BTreeMap<PageId, WrittenWords>,
     read: BTreeMap<PageId, u64>,
     mappings: Vec<MappingChange>,
+    pub forks: Vec<Fork>,
+    pub ended: Vec<MemoryId>,
 }
 
 impl Observing {
@@ -126,6 +143,13 @@ impl Session {
     pub fn observe(&mut self, observers: Observers) -> std::result::Result<(), crate::Error> {
         self.machine.set_observers(observers).map_err(|error| self.error_here(error.into()))?;
         self.observing.observers = observers;
+        // The recording may write to spaces before they run.
+        for space in self.spaces.values_mut() {
+            let marked = self.machine.mark_from_now(&mut space.space);
+            if let Err(error) = marked {
+                return Err(self.error_here(error.into()));
+            }
+        }
         Ok(())
     }
 
@@ -139,6 +163,8 @@ impl Session {
             written: std::mem::take(&mut observing.written),
             read: std::mem::take(&mut observing.read),
             mappings: std::mem::take(&mut observing.mappings),
+            forks: std::mem::take(&mut observing.forks),
+            ended: std::mem::take(&mut observing.ended),
         })
     }
 
@@ -167,13 +193,14 @@ impl Session {
     }
 
     /// Behind a run that began at the moment `before`, with the task's own count `counted`.
-    pub(crate) fn collect_calls(&mut self, tid: Tid, before: Moment, counted: u64) {
+    pub(crate) fn collect_calls(&mut self, task: (Tid, SpaceId), before: Moment, counted: u64) {
         if !self.observing.observers.calls {
             return;
         }
         let calls = self.machine.take_calls();
         self.observing.calls.extend(calls.into_iter().map(|record| Call {
-            tid,
+            tid: task.0,
+            space: MemoryId(task.1.0),
             moment: before + (record.instructions - counted),
             call: record.call,
             target: record.target,

@@ -240,7 +240,8 @@ impl Session {
             &mut machine::Cpu,
         ) -> std::result::Result<Exit, machine::Error>,
     ) -> Result<Exit> {
-        self.begin_observing(self.task(tid)?.space);
+        let id = self.task(tid)?.space;
+        self.begin_observing(id);
         let task = self.tasks.get_mut(&tid).ok_or_else(|| Problem::malformed("no such task"))?;
         let space = self.spaces.get_mut(&task.space);
         let space = space.ok_or_else(|| Problem::malformed("no such address space"))?;
@@ -252,7 +253,7 @@ impl Session {
         }
         let began = self.moment;
         self.moment += retired;
-        self.collect_calls(tid, began, before);
+        self.collect_calls((tid, id), began, before);
         Ok(exit)
     }
 

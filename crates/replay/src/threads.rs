@@ -2,6 +2,7 @@
 
 use model::{Address, Tid};
 
+use crate::observe::MemoryId;
 use crate::preload::{THREAD_LOCALS_BYTES, thread_locals};
 use crate::problem::Result;
 use crate::rr_page::THREAD_LOCALS_PAGE;
@@ -99,6 +100,9 @@ impl Session {
         self.collect_marks(id)?;
         if let Some(space) = self.spaces.remove(&id) {
             self.machine.forget_space(&space.space);
+            if self.observing.is_on() {
+                self.observing.ended.push(MemoryId(id.0));
+            }
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::address_space::{AddressSpace, Marks};
 use crate::maps::Place;
 use crate::numbers::{CLONE_FILES, CLONE_SETTLS, CLONE_THREAD, CLONE_VM, syscall};
 use crate::numbers::{PROT_READ, PROT_WRITE};
+use crate::observe::{Fork, MemoryId};
 use crate::preload::{THREAD_LOCALS_BYTES, thread_locals};
 use crate::problem::{Problem, Result};
 use crate::registers::{arguments, canonicalise};
@@ -47,6 +48,12 @@ impl Session {
             if flags & CLONE_SETTLS != 0 {
                 child.cpu.fs_base = tls;
             }
+        }
+        let parent_space = self.task(parent)?.space;
+        if space != parent_space && self.observing.is_on() {
+            let (from, space) = (MemoryId(parent_space.0), MemoryId(space.0));
+            let moment = self.moment;
+            self.observing.forks.push(Fork { moment, parent, child: tid, from, space });
         }
         self.tasks.insert(tid, child);
         self.tasks_created += 1;

@@ -1,0 +1,18 @@
+//! Why a database cannot be built, restored from, or verified.
+
+use model::Moment;
+
+#[derive(thiserror::Error, Debug)]
+pub enum Error {
+    #[error(transparent)]
+    Replay(#[from] replay::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("the database is of another recording")]
+    OtherRecording,
+    #[error("leaf {leaf} of the database: {reason}; build it anew")]
+    Leaf { leaf: u64, reason: String },
+    /// The replay ended where the database says that it goes on.
+    #[error("leaf {leaf} of the database ends at moment {expected}, its replay at {found}")]
+    OtherEnd { leaf: u64, expected: Moment, found: Moment },
+}

@@ -1,0 +1,103 @@
+//! Whether a database says what its recording does.
+
+use std::collections::BTreeSet;
+
+use model::Moment;
+use replay::Progress;
+use rr_trace::Trace;
+use store::{EncodedLeaf, Leaf, Reader};
+
+use crate::Error;
+use crate::restore::restore;
+use crate::segment::{OBSERVERS, Segment, blob};
+
+/// What was verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Leaves executed again from their beginning as the database has it.
+    pub leaves: u64,
+    /// What the database says otherwise than the recording.
+    pub differences: Vec<String>,
+}
+
+/// Executes leaves again, each from the state that the database has at its beginning, and compares
+/// all that they hold with what is stored: the state at the end, changed memory, and every index.
+/// Call stacks follow from the calls and are not compared.
+pub fn verify(
+    reader: &Reader,
+    trace: &Trace,
+    leaves: impl IntoIterator<Item = u64>,
+) -> Result<Verified, Error> {
+    let mut verified = Verified::default();
+    for number in leaves {
+        let stored = reader.leaf(number)?;
+        let end = reader.span(number)?.end;
+        let last = number + 1 == reader.leaves();
+        let again = execute(reader, trace, number, end, last)?.read()?;
+        verified.leaves += 1;
+        let found = compare(&stored, &again)?;
+        let found = found.into_iter().map(|what| format!("leaf {number}: {what} differ"));
+        verified.differences.extend(found);
+    }
+    Ok(verified)
+}
+
+fn execute(
+    reader: &Reader,
+    trace: &Trace,
+    number: u64,
+    end: Moment,
+    last: bool,
+) -> Result<EncodedLeaf, Error> {
+    let mut session = restore(reader, trace, number)?;
+    session.observe(OBSERVERS)?;
+    let mut segment = Segment::alone(&mut session)?;
+    let until = if last { Moment(u64::MAX) } else { end };
+    let stop = segment.run(&mut session, until)?;
+    if session.moment() != end || (stop == Progress::End) != last {
+        let found = session.moment();
+        return Err(Error::OtherEnd { leaf: number, expected: end, found });
+    }
+    Ok(segment.encode(&mut session, 1)?.0)
+}
+
+/// The names of what is not the same in two leaves.
+fn compare(stored: &Leaf, again: &Leaf) -> Result<Vec<&'static str>, Error> {
+    let mut found = Vec::new();
+    let mut note = |what, same: bool| {
+        if !same {
+            found.push(what);
+        }
+    };
+    note("written words", same(stored.written()?, again.written()?)?);
+    note("read lines", same(stored.read()?, again.read()?)?);
+    note("executions", same(stored.code()?, again.code()?)?);
+    note("called functions", same(stored.called()?, again.called()?)?);
+    note("counts", same(stored.keys()?, again.keys()?)?);
+    note("changed memory", same(stored.memory()?, again.memory()?)?);
+    note("events", same(stored.happenings(Moment(0))?, again.happenings(Moment(0))?)?);
+    for tag in [blob::STATE, blob::MAPPINGS] {
+        let what = if tag == blob::STATE { "states at the end" } else { "mappings" };
+        note(what, same(stored.blob(tag)?, again.blob(tag)?)?);
+    }
+    let tasks: BTreeSet<_> = stored.tasks_with_calls().chain(again.tasks_with_calls()).collect();
+    for task in tasks {
+        let start = Moment(0);
+        note("calls", same(stored.calls(task, start)?, again.calls(task, start)?)?);
+    }
+    Ok(found)
+}
+
+fn same<T: PartialEq>(
+    one: impl Iterator<Item = Result<T, store::Error>>,
+    other: impl Iterator<Item = Result<T, store::Error>>,
+) -> Result<bool, Error> {
+    let (mut one, mut other) = (one.fuse(), other.fuse());
+    loop {
+        match (one.next().transpose()?, other.next().transpose()?) {
+            (None, None) => return Ok(true),
+            (left, right) if left == right => {}
+            _ => return Ok(false),
+        }
+    }
+}

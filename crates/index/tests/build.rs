@@ -1,0 +1,121 @@
+//! Databases of the recordings: what they say is what the recordings do.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use index::{Options, build, verify};
+use rr_trace::Trace;
+use store::Reader;
+
+const CACHE_BYTES: usize = 16 << 20;
+
+/// The recordings: `PERNOSCO_TRACES`, or `../shared/traces` beside the workspace.
+fn trace(name: &str) -> Trace {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/traces");
+    let traces = std::env::var_os("PERNOSCO_TRACES").map_or(beside, PathBuf::from);
+    let directory = traces.join(name).join("trace");
+    Trace::open(&directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+}
+
+fn options(segment_instructions: u64) -> Options {
+    Options { segment_instructions, ..Options::default() }
+}
+
+/// Builds, executes every leaf again from what the database says, and finds no difference.
+fn check(name: &str, segment_instructions: u64) {
+    let trace = trace(name);
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path().join("pernosco.db");
+    let summary = build(&trace, &directory, &options(segment_instructions), |_| {})
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(summary.leaves > 1, "{name} has one segment only");
+    let reader = Reader::open(&directory, CACHE_BYTES).unwrap();
+    assert_eq!(reader.leaves(), summary.leaves);
+    reader.verify(|_| {}).unwrap();
+    let verified = verify(&reader, &trace, 0..summary.leaves)
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(verified.leaves, summary.leaves);
+    assert_eq!(verified.differences, Vec::<String>::new(), "{name}");
+}
+
+#[test]
+fn a_small_program() {
+    check("heap_list_O0", 10_000);
+}
+
+#[test]
+fn processes_and_shared_memory() {
+    check("fork_pipe", 20_000);
+}
+
+#[test]
+fn signals() {
+    check("signals", 100_000);
+}
+
+#[test]
+fn threads() {
+    check("threads_chaos", 1 << 19);
+}
+
+#[test]
+fn code_that_changes() {
+    check("selfmod", 20_000);
+}
+
+#[test]
+fn without_the_syscall_buffer() {
+    check("use_after_free_n", 20_000);
+}
+
+fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| (path.file_name().unwrap().into(), std::fs::read(path).unwrap())).collect()
+}
+
+/// A build that was killed after some leaves goes on, and comes to the same bytes.
+#[test]
+fn interrupted_builds_give_the_same_bytes() {
+    let trace = trace("fork_pipe");
+    let temporary = tempfile::tempdir().unwrap();
+    let whole = temporary.path().join("whole");
+    let summary = build(&trace, &whole, &options(20_000), |_| {}).unwrap();
+    let expected = files(&whole);
+    for kept in [1, summary.leaves / 2, summary.leaves - 1] {
+        let part = temporary.path().join(format!("part{kept}"));
+        let killed = killed_build(&part, kept);
+        assert!(!killed.success(), "{killed}");
+        let again = build(&trace, &part, &options(20_000), |_| {}).unwrap();
+        assert!(again.resumed >= kept && again.leaves == summary.leaves, "{again:?}");
+        let found = files(&part);
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        for (name, bytes) in &expected {
+            assert!(found[name] == *bytes, "{} differs after {kept} leaves", name.display());
+        }
+    }
+}
+
+const KILLED: &str = "PERNOSCO_TEST_KILLED_BUILD";
+
+/// Builds in a process of its own, which kills itself behind so many leaves.
+fn killed_build(directory: &Path, leaves: u64) -> std::process::ExitStatus {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "build_that_is_killed", "--test-threads=1"]);
+    command.env(KILLED, format!("{leaves} {}", directory.display()));
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    command.status().unwrap()
+}
+
+/// Not a test by itself: see `killed_build`.
+#[test]
+fn build_that_is_killed() {
+    let Ok(argument) = std::env::var(KILLED) else { return };
+    let (leaves, directory) = argument.split_once(' ').unwrap();
+    let mut left: u64 = leaves.parse().unwrap();
+    let _ = build(&trace("fork_pipe"), Path::new(directory), &options(20_000), |_| {
+        left -= 1;
+        if left == 0 {
+            std::process::abort();
+        }
+    });
+}
