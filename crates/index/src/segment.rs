@@ -278,10 +278,19 @@ pub struct MappingRecord {
 #[derive(Debug, Serialize, Deserialize)]
 pub enum MappingKind {
     /// `protection` as of mmap(2); `shared` is owner and page of the range's beginning.
-    Mapped { protection: u8, shared: Option<(u32, u64)>, name: Vec<u8>, offset: u64 },
+    Mapped {
+        protection: u8,
+        shared: Option<(u32, u64)>,
+        name: Vec<u8>,
+        offset: u64,
+    },
     Unmapped,
-    Protected { protection: u8 },
-    MovedHere { from: Address },
+    Protected {
+        protection: u8,
+    },
+    MovedHere {
+        from: Address,
+    },
     Discarded,
 }
 

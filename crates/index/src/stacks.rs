@@ -23,9 +23,7 @@ const GROWTH_MAX: u64 = 1 << 20;
 const RISE_MAX: u64 = 1 << 12;
 
 /// A stack of the recording; numbered in the order of their appearance.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StackId(pub u32);
 
 /// A call that has not returned yet.

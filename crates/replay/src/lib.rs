@@ -53,7 +53,9 @@ pub use descriptors::{
 pub use divergence::{Block, Divergence};
 pub use error::Error;
 pub use listing::{LISTED_NAMES, listed_values, listing};
-pub use observe::{Call, Executions, Fork, MappingChange, MappingChangeKind, MemoryId, Observed, PageId};
+pub use observe::{
+    Call, Executions, Fork, MappingChange, MappingChangeKind, MemoryId, Observed, PageId,
+};
 pub use processor::{VectorRegister, VectorRegisters};
 pub use registers::RegisterPair;
 pub use session::{EventReport, Options, Progress, Session};

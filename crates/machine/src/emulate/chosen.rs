@@ -32,10 +32,7 @@ pub fn parts_by_mask(cpu: &Cpu, instruction: &Instruction, access: &Access) -> V
     let count = instruction.memory_size().element_count() as u64;
     // One element in memory, for whichever elements of the vector are chosen.
     let broadcast = instruction.is_broadcast();
-    if !is_masked(instruction)
-        || broadcast
-        || instruction.is_vsib()
-        || size * count != access.size
+    if !is_masked(instruction) || broadcast || instruction.is_vsib() || size * count != access.size
     {
         return vec![start.range(access.size)];
     }

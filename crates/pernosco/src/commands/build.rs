@@ -1,0 +1,84 @@
+//! `pernosco build`: the database of a recording.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use model::Moment;
+
+use crate::locate::TraceArgument;
+
+/// Name of the database in the directory of its recording.
+pub const DATABASE: &str = "pernosco.db";
+
+#[derive(clap::Args)]
+pub struct BuildArguments {
+    #[command(flatten)]
+    trace: TraceArgument,
+    /// How hard to compress: 1 is fast, 22 is small
+    #[arg(long, value_name = "LEVEL", default_value_t = 3,
+          value_parser = clap::value_parser!(i32).range(1..=22))]
+    compression_level: i32,
+}
+
+/// Builds the database, or goes on where an earlier build was stopped.
+pub fn run(arguments: &BuildArguments) -> anyhow::Result<()> {
+    let trace = arguments.trace.open()?;
+    let directory = trace.directory().join(DATABASE);
+    let options =
+        index::Options { level: arguments.compression_level, ..index::Options::default() };
+    let mut progress = Progress::new();
+    let summary = index::build(&trace, &directory, &options, |moment| progress.reached(moment));
+    progress.finish();
+    let summary = summary.with_context(|| directory.display().to_string())?;
+    let seconds = progress.started.elapsed().as_secs_f64();
+    writeln!(
+        std::io::stdout(),
+        "{}: {} instructions in {} segments ({} were there), {seconds:.1} s",
+        directory.display(),
+        summary.instructions,
+        summary.leaves,
+        summary.resumed,
+    )?;
+    Ok(())
+}
+
+/// A bar on terminals, a line now and then elsewhere. How long a recording is, nobody knows.
+struct Progress {
+    bar: ProgressBar,
+    started: Instant,
+    line_due: Instant,
+    terminal: bool,
+}
+
+const BETWEEN_LINES: Duration = Duration::from_secs(10);
+
+impl Progress {
+    fn new() -> Progress {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        let started = Instant::now();
+        Progress { bar, started, line_due: started + BETWEEN_LINES, terminal }
+    }
+
+    fn reached(&mut self, moment: Moment) {
+        let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
+        let speed = moment.0 as f64 / seconds / 1e6;
+        let text = format!("{} instructions, {speed:.0} M instr/s", HumanCount(moment.0));
+        if self.terminal {
+            self.bar.set_message(text);
+            self.bar.tick();
+        } else if Instant::now() >= self.line_due {
+            // Whoever closed stderr wants no progress.
+            let _ = writeln!(std::io::stderr(), "pernosco: {text}");
+            self.line_due = Instant::now() + BETWEEN_LINES;
+        }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
