@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("replay", &["rr-trace", "machine", "model"]),
     ("store", &["model"]),
     ("symbols", &["model"]),
-    ("index", &["replay", "store", "symbols", "model"]),
+    ("index", &["replay", "store", "symbols", "machine", "rr-trace", "model"]),
     ("query", &["store", "replay", "symbols", "model"]),
     ("gdb-remote", &["query", "model"]),
     ("confine", &[]),
