@@ -2,15 +2,15 @@
 //!
 //! The run is cut into segments at fixed moments. Each becomes a leaf of the database: the state
 //! at its beginning, what it changed in memory, and indexes of what happened in it. A leaf can be
-//! executed again by itself ([`restore`]), which is how questions are answered, and how a
-//! database is verified ([`verify`]).
+//! executed again by itself ([`restore()`]), which is how questions are answered, and how a
+//! database is verified ([`verify()`]).
 //!
 //! Refused here: the bytes of the database (`store`), and what a recording means (`replay`).
 //!
 //! Costs: one replay with all observers, and compression of what they saw; memory for what the
 //! program has changed, twice, and for one segment's observations.
 //!
-//! Start reading at [`build`], then `segment.rs`.
+//! Start reading at [`build()`], then `segment.rs`.
 
 mod build;
 mod error;
