@@ -6,7 +6,7 @@ use std::path::Path;
 use model::Moment;
 use replay::{Progress, Session, TickRule};
 use rr_trace::Trace;
-use store::Writer;
+use store::{Reader, State, Writer};
 
 use crate::Error;
 use crate::restore::restore;
@@ -49,6 +49,9 @@ pub fn build(
     options: &Options,
     mut progress: impl FnMut(Moment),
 ) -> Result<Summary, Error> {
+    if let Some(summary) = finished(trace, directory, options)? {
+        return Ok(summary);
+    }
     // A recording does not say how its ticks were counted: at most one other rule is to be tried.
     let mut rule = TickRule::default();
     loop {
@@ -118,12 +121,32 @@ fn next_border(moment: Moment, instructions: u64) -> Moment {
     Moment((moment.0 / instructions + 1) * instructions)
 }
 
-fn open(trace: &Trace, directory: &Path, options: &Options) -> Result<Writer, Error> {
-    let identity = trace.header().uuid;
-    let build = BTreeMap::from([
+/// What an earlier build has made, if it is complete and would be made again.
+fn finished(trace: &Trace, directory: &Path, options: &Options) -> Result<Option<Summary>, Error> {
+    if !directory.join("manifest").exists() {
+        return Ok(None);
+    }
+    let reader = Reader::open(directory, 0)?;
+    let manifest = reader.manifest();
+    let same = manifest.identity == trace.header().uuid && manifest.options == choices(options);
+    if manifest.state != State::Complete || !same {
+        return Ok(None);
+    }
+    let leaves = reader.leaves();
+    Ok(Some(Summary { leaves, resumed: leaves, instructions: reader.end().0 }))
+}
+
+/// The options as the database keeps them.
+fn choices(options: &Options) -> BTreeMap<String, String> {
+    BTreeMap::from([
         ("segment_instructions".into(), options.segment_instructions.to_string()),
         ("level".into(), options.level.to_string()),
-    ]);
+    ])
+}
+
+fn open(trace: &Trace, directory: &Path, options: &Options) -> Result<Writer, Error> {
+    let identity = trace.header().uuid;
+    let build = choices(options);
     let writing = store::Options { level: options.level, ..Default::default() };
     let manifest = directory.join("manifest");
     Ok(match manifest.exists() {

@@ -42,6 +42,8 @@ fn a_database_is_built_described_and_verified() {
     assert!(missing.contains("is not a database"), "{missing}");
     let built = stdout(&pernosco(&["build"], &trace));
     assert!(built.contains("in 1 segments (0 were there)"), "{built}");
+    let again = stdout(&pernosco(&["build"], &trace));
+    assert!(again.contains("in 1 segments (1 were there)"), "{again}");
     let info = stdout(&pernosco(&["db", "info", "--json"], &trace));
     let info: serde_json::Value = serde_json::from_str(&info).unwrap();
     assert_eq!((&info["state"], &info["segments"]), (&"Complete".into(), &1.into()));

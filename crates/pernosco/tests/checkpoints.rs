@@ -177,7 +177,9 @@ fn a_corrupted_checkpoint_is_named() {
 fn cut_short(trace: &Path, directory: &Path, bytes_left: impl Fn(usize) -> usize) {
     for entry in std::fs::read_dir(trace).unwrap() {
         let entry = entry.unwrap();
-        std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+        if entry.file_type().unwrap().is_file() {
+            std::fs::copy(entry.path(), directory.join(entry.file_name())).unwrap();
+        }
     }
     let data = std::fs::read(trace.join("data")).unwrap();
     std::fs::write(directory.join("data"), &data[..bytes_left(data.len())]).unwrap();
