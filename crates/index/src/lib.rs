@@ -1,7 +1,7 @@
 //! The build: from a recording to a database of its whole execution.
 //!
 //! The run is cut into segments at fixed moments. Each becomes a leaf of the database: the state
-//! at its beginning, what it changed in memory, and indexes of what happened in it. A leaf can be
+//! at its end, what it changed in memory, and indexes of what happened in it. A leaf can be
 //! executed again by itself ([`restore()`]), which is how questions are answered, and how a
 //! database is verified ([`verify()`]).
 //!
