@@ -17,7 +17,7 @@ use store::{
 };
 
 use crate::Error;
-use crate::stacks::{StackChange, Stacks, Transfer};
+use crate::stacks::{StackChange, Stacks};
 
 /// What every segment is run with.
 pub const OBSERVERS: Observers = Observers {
@@ -189,19 +189,14 @@ impl Segment {
             while let Some(fork) = forks.next_if(|fork| fork.moment < call.moment) {
                 self.stacks.fork(fork.parent, fork.child, fork.space.0);
             }
-            let transfer = Transfer {
-                moment: call.moment.0,
+            let transfer = Call {
+                moment: call.moment,
                 is_call: call.call,
                 target: call.target,
                 stack: call.stack,
             };
             self.stacks.transfer(call.tid, call.space.0, &transfer);
-            by_task.entry(call.tid.0 as u32).or_default().push(Call {
-                moment: call.moment,
-                is_call: call.call,
-                target: call.target,
-                stack: call.stack,
-            });
+            by_task.entry(call.tid.0 as u32).or_default().push(transfer);
             if call.call {
                 *called.entry((call.space.0, call.target.0)).or_default() += 1;
             }

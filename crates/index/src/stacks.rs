@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use model::{Address, Tid};
 use serde::{Deserialize, Serialize};
+use store::Call;
 
 /// How far below all that is known of a stack a call may lie to belong to it, in bytes: a frame
 /// with a large buffer.
@@ -35,16 +36,6 @@ pub struct Frame {
     pub function: Address,
     /// Where the return address lies.
     pub slot: Address,
-}
-
-/// A call or a return, as the machine logs them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transfer {
-    pub moment: u64,
-    pub is_call: bool,
-    pub target: Address,
-    /// Stack pointer behind the instruction: the slot of a call, 8 above the slot of a return.
-    pub stack: Address,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +76,7 @@ pub struct Stacks {
 impl Stacks {
     /// Takes the next transfer of a task into account; returns how many frames its stack has
     /// behind it.
-    pub fn transfer(&mut self, tid: Tid, space: u32, transfer: &Transfer) -> usize {
+    pub fn transfer(&mut self, tid: Tid, space: u32, transfer: &Call) -> usize {
         let slot = match transfer.is_call {
             true => transfer.stack.0,
             false => transfer.stack.0.wrapping_sub(8),
@@ -103,7 +94,7 @@ impl Stacks {
         stack.least = stack.least.min(stack.frames.len());
         if transfer.is_call {
             stack.frames.push(Frame {
-                moment: transfer.moment,
+                moment: transfer.moment.0,
                 function: transfer.target,
                 slot: Address(slot),
             });
@@ -212,19 +203,29 @@ impl Stacks {
 
 #[cfg(test)]
 mod tests {
+    use model::Moment;
+
     use super::*;
 
     const TASK: Tid = Tid(7);
 
     fn call(stacks: &mut Stacks, moment: u64, function: u64, slot: u64) -> usize {
-        let transfer =
-            Transfer { moment, is_call: true, target: Address(function), stack: Address(slot) };
+        let transfer = Call {
+            moment: Moment(moment),
+            is_call: true,
+            target: Address(function),
+            stack: Address(slot),
+        };
         stacks.transfer(TASK, 1, &transfer)
     }
 
     fn ret(stacks: &mut Stacks, moment: u64, slot: u64) -> usize {
-        let transfer =
-            Transfer { moment, is_call: false, target: Address(0), stack: Address(slot + 8) };
+        let transfer = Call {
+            moment: Moment(moment),
+            is_call: false,
+            target: Address(0),
+            stack: Address(slot + 8),
+        };
         stacks.transfer(TASK, 1, &transfer)
     }
 
