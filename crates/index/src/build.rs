@@ -1,16 +1,19 @@
-//! One pass over a recording: replayed, observed, and written as it goes.
+//! One pass over a recording: replayed and observed in one thread, encoded and written in another.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use model::Moment;
+use model::{Call, Moment};
 use replay::{Progress, Session, TickRule};
 use rr_trace::Trace;
 use store::{Reader, State, Writer};
 
-use crate::Error;
 use crate::restore::restore;
-use crate::segment::{OBSERVERS, Segment};
+use crate::segment::{Material, Recorder};
+use crate::stitch::Stitcher;
+use crate::{Error, leaf};
 
 /// How to build. All of it decides about the bytes, and has to be the same to go on with a build
 /// that was interrupted.
@@ -35,10 +38,30 @@ pub struct Summary {
     /// Leaves that an earlier build had made.
     pub resumed: u64,
     pub instructions: u64,
+    /// Else the build was stopped, and can be gone on with.
+    pub complete: bool,
 }
 
+/// How a build is looked at and stopped.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Told the moment up to which the database is sealed.
+    pub sealed: &'a (dyn Fn(Moment) + Sync),
+    /// Set to stop at the next border.
+    pub stop: &'a AtomicBool,
+}
+
+impl std::fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watch").field("stop", self.stop).finish_non_exhaustive()
+    }
+}
+
+/// Segments between those who make them: one waits, one is being encoded.
+const QUEUE: usize = 1;
+
 /// Builds the database of a recording in a directory, or goes on with a build that was stopped:
-/// then nothing that was sealed is made again. `progress` is told the moment reached.
+/// then nothing that was sealed is made again.
 ///
 /// # Errors
 ///
@@ -47,7 +70,7 @@ pub fn build(
     trace: &Trace,
     directory: &Path,
     options: &Options,
-    mut progress: impl FnMut(Moment),
+    watch: &Watch<'_>,
 ) -> Result<Summary, Error> {
     if let Some(summary) = finished(trace, directory, options)? {
         return Ok(summary);
@@ -55,7 +78,7 @@ pub fn build(
     // A recording does not say how its ticks were counted: at most one other rule is to be tried.
     let mut rule = TickRule::default();
     loop {
-        match build_under(trace, directory, options, rule, &mut progress)? {
+        match build_under(trace, directory, options, rule, watch)? {
             Outcome::Built(summary) => return Ok(summary),
             Outcome::OtherRule(other) => {
                 discard(directory)?;
@@ -71,14 +94,29 @@ enum Outcome {
     OtherRule(TickRule),
 }
 
+/// Why no more segments come.
+enum Stop {
+    End,
+    Asked,
+    OtherRule(TickRule),
+    /// Nobody takes them.
+    Closed,
+}
+
+/// A segment on its way.
+struct Piece {
+    material: Material,
+    end: Moment,
+}
+
 fn build_under(
     trace: &Trace,
     directory: &Path,
     options: &Options,
     assumed: TickRule,
-    progress: &mut impl FnMut(Moment),
+    watch: &Watch<'_>,
 ) -> Result<Outcome, Error> {
-    let mut writer = open(trace, directory, options)?;
+    let writer = open(trace, directory, options)?;
     let resumed = writer.leaves();
     let mut session = match resumed {
         0 => {
@@ -88,32 +126,77 @@ fn build_under(
         }
         _ => restore(writer.reader(), trace, resumed)?,
     };
-    session.observe(OBSERVERS)?;
-    let mut segment = Segment::at_border(&mut session, writer.reader(), resumed)?;
+    let stitcher = Stitcher::at_border(writer.reader(), resumed)?;
+    let (ran, writer) = std::thread::scope(|scope| {
+        let (send, receive) = sync_channel(QUEUE);
+        let (used, spare) = sync_channel(QUEUE + 2);
+        let sealing = scope.spawn(move || seal(writer, stitcher, options, &receive, &used, watch));
+        let ran = execute(&mut session, options, &send, &spare, watch);
+        drop(send);
+        let writer = sealing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (ran, writer)
+    });
+    let writer = writer?;
+    let (leaves, instructions) = (writer.leaves(), writer.end().0);
+    let complete = match ran {
+        Ok(Stop::End) => writer.finish().map(|()| true)?,
+        Ok(Stop::Asked | Stop::Closed) => writer.interrupt().map(|()| false)?,
+        Ok(Stop::OtherRule(rule)) => return Ok(Outcome::OtherRule(rule)),
+        Err(error) => {
+            writer.diverge(&error.to_string())?;
+            return Err(error);
+        }
+    };
+    Ok(Outcome::Built(Summary { leaves, resumed, instructions, complete }))
+}
+
+/// Runs segments to the end.
+fn execute(
+    session: &mut Session,
+    options: &Options,
+    pieces: &SyncSender<Piece>,
+    spare: &Receiver<Vec<Call>>,
+    watch: &Watch<'_>,
+) -> Result<Stop, Error> {
+    let mut recorder = Recorder::new(session)?;
     loop {
+        if watch.stop.load(Ordering::Relaxed) {
+            return Ok(Stop::Asked);
+        }
         let end = next_border(session.moment(), options.segment_instructions);
-        match segment.run(&mut session, end) {
-            Ok(Progress::Restarted) => return Ok(Outcome::OtherRule(session.tick_rule())),
-            Ok(progress_made) => {
-                let over = progress_made == Progress::End;
-                let (leaf, checkpoint) = segment.encode(&mut session, options.level)?;
-                let reached = session.moment();
-                writer.append_leaf(reached, &leaf)?;
-                progress(reached);
-                if over {
-                    let leaves = writer.leaves();
-                    writer.finish()?;
-                    let instructions = reached.0;
-                    return Ok(Outcome::Built(Summary { leaves, resumed, instructions }));
-                }
-                segment.next(checkpoint);
-            }
-            Err(error) => {
-                writer.diverge(&error.to_string())?;
-                return Err(error);
-            }
+        let progress = recorder.run(session, end)?;
+        if progress == Progress::Restarted {
+            return Ok(Stop::OtherRule(session.tick_rule()));
+        }
+        let material = recorder.take(session, spare.try_recv().unwrap_or_default())?;
+        if pieces.send(Piece { material, end: session.moment() }).is_err() {
+            return Ok(Stop::Closed);
+        }
+        if progress == Progress::End {
+            return Ok(Stop::End);
         }
     }
+}
+
+/// Encodes and appends what comes.
+fn seal(
+    mut writer: Writer,
+    mut stitcher: Stitcher,
+    options: &Options,
+    pieces: &Receiver<Piece>,
+    used: &SyncSender<Vec<Call>>,
+    watch: &Watch<'_>,
+) -> Result<Writer, Error> {
+    for Piece { material, end } in pieces {
+        let leaf = leaf::encode(&material, writer.leaves(), options.level)?;
+        let callers = leaf::callers(&material.observed);
+        let leaf = stitcher.stitch(leaf, &material.observed.calls, &callers)?;
+        writer.append_leaf(end, &leaf)?;
+        (watch.sealed)(end);
+        // If nobody waits for it, it is not needed.
+        let _ = used.try_send(material.observed.calls);
+    }
+    Ok(writer)
 }
 
 /// The first border behind a moment.
@@ -133,7 +216,8 @@ fn finished(trace: &Trace, directory: &Path, options: &Options) -> Result<Option
         return Ok(None);
     }
     let leaves = reader.leaves();
-    Ok(Some(Summary { leaves, resumed: leaves, instructions: reader.end().0 }))
+    let instructions = reader.end().0;
+    Ok(Some(Summary { leaves, resumed: leaves, instructions, complete: true }))
 }
 
 /// The options as the database keeps them.

@@ -14,12 +14,17 @@
 
 mod build;
 mod error;
+mod leaf;
+mod pages;
+pub mod records;
 mod restore;
 mod segment;
 pub mod stacks;
+mod stitch;
 mod verify;
 
-pub use build::{Options, Summary, build};
+pub use build::{Options, Summary, Watch, build};
 pub use error::Error;
 pub use restore::restore;
+pub use stitch::stacks_at;
 pub use verify::{Verified, verify};

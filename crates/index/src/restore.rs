@@ -9,7 +9,7 @@ use rr_trace::Trace;
 use store::{MemoryView, Owner, Reader};
 
 use crate::Error;
-use crate::segment::blob;
+use crate::records::blob;
 
 /// A session that stands at the beginning of leaf `border`, whose number may be that of the next
 /// leaf that there will be.

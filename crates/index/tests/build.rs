@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use index::{Options, build, verify};
+use index::{Options, Summary, Watch, verify};
+use model::Moment;
 use rr_trace::Trace;
-use store::Reader;
+use store::{Reader, State};
 
 const CACHE_BYTES: usize = 16 << 20;
 
@@ -21,13 +23,18 @@ fn options(segment_instructions: u64) -> Options {
     Options { segment_instructions, ..Options::default() }
 }
 
+fn build(trace: &Trace, directory: &Path, segment_instructions: u64) -> Summary {
+    let watch = Watch { sealed: &|_| {}, stop: &AtomicBool::new(false) };
+    index::build(trace, directory, &options(segment_instructions), &watch)
+        .unwrap_or_else(|error| panic!("{}: {error}", trace.directory().display()))
+}
+
 /// Builds, executes every leaf again from what the database says, and finds no difference.
 fn check(name: &str, segment_instructions: u64) {
     let trace = trace(name);
     let temporary = tempfile::tempdir().unwrap();
     let directory = temporary.path().join("pernosco.db");
-    let summary = build(&trace, &directory, &options(segment_instructions), |_| {})
-        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let summary = build(&trace, &directory, segment_instructions);
     assert!(summary.leaves > 1, "{name} has one segment only");
     let reader = Reader::open(&directory, CACHE_BYTES).unwrap();
     assert_eq!(reader.leaves(), summary.leaves);
@@ -79,13 +86,13 @@ fn interrupted_builds_give_the_same_bytes() {
     let trace = trace("fork_pipe");
     let temporary = tempfile::tempdir().unwrap();
     let whole = temporary.path().join("whole");
-    let summary = build(&trace, &whole, &options(20_000), |_| {}).unwrap();
+    let summary = build(&trace, &whole, 20_000);
     let expected = files(&whole);
     for kept in [1, summary.leaves / 2, summary.leaves - 1] {
         let part = temporary.path().join(format!("part{kept}"));
         let killed = killed_build(&part, kept);
         assert!(!killed.success(), "{killed}");
-        let again = build(&trace, &part, &options(20_000), |_| {}).unwrap();
+        let again = build(&trace, &part, 20_000);
         assert!(again.resumed >= kept && again.leaves == summary.leaves, "{again:?}");
         let found = files(&part);
         assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
@@ -111,11 +118,28 @@ fn killed_build(directory: &Path, leaves: u64) -> std::process::ExitStatus {
 fn build_that_is_killed() {
     let Ok(argument) = std::env::var(KILLED) else { return };
     let (leaves, directory) = argument.split_once(' ').unwrap();
-    let mut left: u64 = leaves.parse().unwrap();
-    let _ = build(&trace("fork_pipe"), Path::new(directory), &options(20_000), |_| {
-        left -= 1;
-        if left == 0 {
+    let left = AtomicU64::new(leaves.parse().unwrap());
+    let count_down = |_: Moment| {
+        if left.fetch_sub(1, Ordering::Relaxed) == 1 {
             std::process::abort();
         }
-    });
+    };
+    let watch = Watch { sealed: &count_down, stop: &AtomicBool::new(false) };
+    let _ = index::build(&trace("fork_pipe"), Path::new(directory), &options(20_000), &watch);
+}
+
+/// A build that is asked to stop says so, and goes on to the same bytes.
+#[test]
+fn stopped_builds_can_be_gone_on_with() {
+    let trace = trace("fork_pipe");
+    let temporary = tempfile::tempdir().unwrap();
+    let (whole, part) = (temporary.path().join("whole"), temporary.path().join("part"));
+    build(&trace, &whole, 20_000);
+    let stop = AtomicBool::new(false);
+    let watch = Watch { sealed: &|_| stop.store(true, Ordering::Relaxed), stop: &stop };
+    let stopped = index::build(&trace, &part, &options(20_000), &watch).unwrap();
+    assert!(!stopped.complete && stopped.leaves > 0, "{stopped:?}");
+    assert_eq!(Reader::open(&part, 0).unwrap().manifest().state, State::Interrupted);
+    assert!(build(&trace, &part, 20_000).complete);
+    assert!(files(&part) == files(&whole));
 }

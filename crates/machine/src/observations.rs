@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use model::Address;
+use model::{Address, Call, Moment};
 
 use crate::block::BLOCK_MAX;
 use crate::executions::Executions;
@@ -18,18 +18,6 @@ use crate::layout;
 use crate::machine::SLICE;
 use crate::state::State;
 use crate::{Error, Observers, Space};
-
-/// A call or a return.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallRecord {
-    pub call: bool,
-    /// Where it went.
-    pub target: Address,
-    /// Guest rsp behind the instruction.
-    pub stack: Address,
-    /// `Cpu::instructions` behind the instruction.
-    pub instructions: u64,
-}
 
 /// At most eight bytes stored, with what was there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +59,9 @@ const fn length(area: Range<u64>) -> u64 {
 #[derive(Debug, Default)]
 pub struct Observations {
     logs: Option<Logs>,
-    pub calls: Vec<CallRecord>,
+    pub calls: Vec<Call>,
+    /// The moment less `Cpu::instructions`, wrapping.
+    pub clock: u64,
     pub stores: Vec<StoreRecord>,
     pub flow: ControlFlow,
     pub executions: Executions,
@@ -131,19 +121,22 @@ impl Observations {
         if self.logs.is_none() {
             return;
         }
-        let back = state.stack_back;
-        for entry in words(layout::CALL_LOG, state.call_log).as_chunks::<4>().0 {
+        // The stack may have been another one; its guest address is found from the host's.
+        let (mut known, mut back) = (0..0, 0);
+        let calls = words(layout::CALL_LOG, state.call_log).as_chunks::<4>().0;
+        self.calls.extend(calls.iter().map(|entry| {
             let retired = (entry[2].wrapping_sub(start) as i64 >> 24) as u64;
-            // The stack may have been another one; its guest address is found from the host's.
-            let there = space.guest_nearby(entry[1]);
-            let stack = there.unwrap_or(Address(entry[1].wrapping_add(back)));
-            self.calls.push(CallRecord {
-                call: entry[3] != 0,
+            if !known.contains(&entry[1]) {
+                let there = space.way_back(entry[1]);
+                (known, back) = there.unwrap_or((0..0, state.stack_back));
+            }
+            Call {
+                moment: Moment((counted + retired).wrapping_add(self.clock)),
+                is_call: entry[3] != 0,
                 target: Address(entry[0]),
-                stack,
-                instructions: counted + retired,
-            });
-        }
+                stack: Address(entry[1].wrapping_add(back)),
+            }
+        }));
         if keep_stores {
             let stores: Vec<StoreRecord> = self.stores_of(state, space).collect();
             self.stores.extend(stores);

@@ -93,6 +93,8 @@ pub struct PageChange {
     pub owner: Owner,
     pub page: u64,
     /// `None`: what it was when mapped.
+    pub before: Option<Arc<Page>>,
+    /// Likewise.
     pub contents: Option<Arc<Page>>,
 }
 
@@ -123,17 +125,23 @@ impl Checkpoint {
     }
 
     /// In order, the pages that are not shared with an earlier checkpoint of the same session.
-    /// Costs in proportion to them. Of owners that are not here any more nothing is said; those
-    /// that were not there before had no page.
-    pub fn changes_since(&self, earlier: &Checkpoint) -> Vec<PageChange> {
+    /// Costs in proportion to them. Of owners that are not here any more nothing is said. Each is
+    /// compared with what `base` says, such as the space that it is a copy of; if that was not
+    /// there, it had no page.
+    pub fn changes_since(
+        &self,
+        earlier: &Checkpoint,
+        base: impl Fn(Owner) -> Owner,
+    ) -> Vec<PageChange> {
         let before: BTreeMap<Owner, &Pages> = earlier.memory().into_iter().collect();
         let nothing = Pages::default();
         let mut changes = Vec::new();
         for (owner, pages) in self.memory() {
-            let before = before.get(&owner).copied().unwrap_or(&nothing);
+            let before = before.get(&base(owner)).copied().unwrap_or(&nothing);
             changes.extend(before.differences(pages).into_iter().map(|page| PageChange {
                 owner,
                 page,
+                before: before.get(page).cloned(),
                 contents: pages.get(page).cloned(),
             }));
         }

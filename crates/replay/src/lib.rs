@@ -54,7 +54,7 @@ pub use divergence::{Block, Divergence};
 pub use error::Error;
 pub use listing::{LISTED_NAMES, listed_values, listing};
 pub use observe::{
-    Call, Executions, Fork, MappingChange, MappingChangeKind, MemoryId, Observed, PageId,
+    CallRun, Executions, Fork, MappingChange, MappingChangeKind, MemoryId, Observed, PageId,
 };
 pub use processor::{VectorRegister, VectorRegisters};
 pub use registers::RegisterPair;

@@ -189,7 +189,7 @@ fn what_changed_makes_the_next_checkpoint_of_the_one_before() {
         assert!(session.go_on_to(Border::Event(Event(event)), |_| {}).unwrap());
         let checkpoint = session.checkpoint().unwrap();
         let changes = match &earlier {
-            Some(earlier) => checkpoint.changes_since(earlier),
+            Some(earlier) => checkpoint.changes_since(earlier, |owner| owner),
             None => {
                 let mut all = Vec::new();
                 for (owner, pages) in checkpoint.memory() {

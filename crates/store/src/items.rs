@@ -5,6 +5,7 @@
 //! of the run, over all tasks. An *owner* is whatever has pages: an address space or a shared
 //! object; what its page numbers mean (addresses or offsets, divided by 4096) is up to the caller.
 
+pub use model::Call;
 use model::{Address, Event, Moment, Tid};
 
 /// Words of eight bytes in a page.
@@ -101,19 +102,6 @@ pub struct PageDelta {
     pub values: Vec<u64>,
     /// The children of the node that have such an entry; 1 in leaves.
     pub children: u16,
-}
-
-/// A call or a return of one task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// Behind the instruction.
-    pub moment: Moment,
-    /// Else a return.
-    pub is_call: bool,
-    /// Where it went.
-    pub target: Address,
-    /// The stack pointer behind the instruction.
-    pub stack: Address,
 }
 
 /// Something that happened at a moment: a system call, a signal, output.

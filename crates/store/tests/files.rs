@@ -45,7 +45,7 @@ fn leaf(number: u64) -> EncodedLeaf {
     let words = [u64::MAX; 8];
     leaf.memory([PageDelta { page, dropped: false, words, values, children: 1 }]).unwrap();
     leaf.lineages([Lineage { owner: Owner(number as u32 + 1), parent: None }]).unwrap();
-    leaf.calls(Tid(4), generate::program_calls(50, number)).unwrap();
+    leaf.calls(Tid(4), [&generate::program_calls(50, number)[..]]).unwrap();
     let (moment, event) = (Moment(number * 100), Event(number));
     leaf.happenings([Happening { moment, event, kind: 3, payload: vec![1, 2, 3] }]).unwrap();
     leaf.blob(1, &random.next().to_le_bytes()).unwrap();

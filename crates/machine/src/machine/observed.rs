@@ -13,7 +13,7 @@
 use std::ops::Range;
 
 use iced_x86::{Code, FlowControl, Instruction, Mnemonic};
-use model::{Address, gpr};
+use model::{Address, Call, Moment, gpr};
 
 use super::{Machine, SLICE, Step, fetch};
 use crate::block::BLOCK_MAX;
@@ -23,7 +23,7 @@ use crate::faults::{self, Position, RolledBack};
 use crate::memory::Journal;
 use crate::observations::Observations;
 use crate::translate::{Class, classify};
-use crate::{CallRecord, Cpu, Error, Exit, Observers, Space, StoreRecord, Watch};
+use crate::{Cpu, Error, Exit, Observers, Space, StoreRecord, Watch};
 
 /// A rewound piece is done again in pieces of this part of it.
 const FINER: u64 = 8;
@@ -515,11 +515,11 @@ impl Machine {
         let (call, ret) =
             (instruction.mnemonic() == Mnemonic::Call, instruction.mnemonic() == Mnemonic::Ret);
         if observers.calls && (call || ret) {
-            self.observations.calls.push(CallRecord {
-                call,
+            self.observations.calls.push(Call {
+                moment: Moment(cpu.instructions.wrapping_add(self.observations.clock)),
+                is_call: call,
                 target: cpu.rip,
                 stack: Address(cpu.general[gpr::RSP]),
-                instructions: cpu.instructions,
             });
         }
         if !observers.control_flow {

@@ -1,6 +1,8 @@
 //! `pernosco build`: the database of a recording.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -28,8 +30,11 @@ pub fn run(arguments: &BuildArguments) -> anyhow::Result<()> {
     let directory = trace.directory().join(DATABASE);
     let options =
         index::Options { level: arguments.compression_level, ..index::Options::default() };
-    let mut progress = Progress::new();
-    let summary = index::build(&trace, &directory, &options, |moment| progress.reached(moment));
+    let progress = Mutex::new(Progress::new());
+    let reached = |moment| progress.lock().unwrap_or_else(PoisonError::into_inner).reached(moment);
+    let watch = index::Watch { sealed: &reached, stop: &AtomicBool::new(false) };
+    let summary = index::build(&trace, &directory, &options, &watch);
+    let progress = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
     progress.finish();
     let summary = summary.with_context(|| directory.display().to_string())?;
     let seconds = progress.started.elapsed().as_secs_f64();
