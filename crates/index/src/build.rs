@@ -1,4 +1,5 @@
-//! One pass over a recording: replayed and observed in one thread, encoded and written in another.
+//! From a recording to its database: here, in one pass in which one thread replays and observes
+//! and another encodes and writes; or by several processes (`shards.rs`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,6 +13,7 @@ use store::{Reader, State, Writer};
 
 use crate::restore::restore;
 use crate::segment::{Material, Recorder};
+use crate::shards::{self, MakeWorker};
 use crate::stitch::Stitcher;
 use crate::{Error, leaf};
 
@@ -60,8 +62,26 @@ impl std::fmt::Debug for Watch<'_> {
 /// Segments between those who make them: one waits, one is being encoded.
 const QUEUE: usize = 1;
 
+/// Who builds.
+#[derive(Clone, Copy)]
+pub enum Shards<'a> {
+    /// One pass over the recording, in this process.
+    None,
+    /// So many workers. This process leads them.
+    Workers(usize, &'a MakeWorker<'a>),
+}
+
+impl std::fmt::Debug for Shards<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Shards::None => f.write_str("None"),
+            Shards::Workers(number, _) => write!(f, "Workers({number})"),
+        }
+    }
+}
+
 /// Builds the database of a recording in a directory, or goes on with a build that was stopped:
-/// then nothing that was sealed is made again.
+/// then nothing that was sealed is made again. The bytes do not depend on who builds.
 ///
 /// # Errors
 ///
@@ -70,6 +90,7 @@ pub fn build(
     trace: &Trace,
     directory: &Path,
     options: &Options,
+    shards: Shards<'_>,
     watch: &Watch<'_>,
 ) -> Result<Summary, Error> {
     if let Some(summary) = finished(trace, directory, options)? {
@@ -78,7 +99,7 @@ pub fn build(
     // A recording does not say how its ticks were counted: at most one other rule is to be tried.
     let mut rule = TickRule::default();
     loop {
-        match build_under(trace, directory, options, rule, watch)? {
+        match build_under((trace, directory), options, rule, shards, watch)? {
             Outcome::Built(summary) => return Ok(summary),
             Outcome::OtherRule(other) => {
                 discard(directory)?;
@@ -95,7 +116,8 @@ enum Outcome {
 }
 
 /// Why no more segments come.
-enum Stop {
+#[derive(Debug)]
+pub enum Stop {
     End,
     Asked,
     OtherRule(TickRule),
@@ -110,10 +132,10 @@ struct Piece {
 }
 
 fn build_under(
-    trace: &Trace,
-    directory: &Path,
+    (trace, directory): (&Trace, &Path),
     options: &Options,
     assumed: TickRule,
+    shards: Shards<'_>,
     watch: &Watch<'_>,
 ) -> Result<Outcome, Error> {
     let writer = open(trace, directory, options)?;
@@ -127,15 +149,13 @@ fn build_under(
         _ => restore(writer.reader(), trace, resumed)?,
     };
     let stitcher = Stitcher::at_border(writer.reader(), resumed)?;
-    let (ran, writer) = std::thread::scope(|scope| {
-        let (send, receive) = sync_channel(QUEUE);
-        let (used, spare) = sync_channel(QUEUE + 2);
-        let sealing = scope.spawn(move || seal(writer, stitcher, options, &receive, &used, watch));
-        let ran = execute(&mut session, options, &send, &spare, watch);
-        drop(send);
-        let writer = sealing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (ran, writer)
-    });
+    let (ran, writer) = match shards {
+        Shards::None => one_pass(&mut session, writer, stitcher, options, watch),
+        Shards::Workers(number, make) => {
+            let workers = (number, make);
+            shards::run(&mut session, writer, stitcher, options, workers, directory, watch)
+        }
+    };
     let writer = writer?;
     let (leaves, instructions) = (writer.leaves(), writer.end().0);
     let complete = match ran {
@@ -148,6 +168,23 @@ fn build_under(
         }
     };
     Ok(Outcome::Built(Summary { leaves, resumed, instructions, complete }))
+}
+
+fn one_pass(
+    session: &mut Session,
+    writer: Writer,
+    stitcher: Stitcher,
+    options: &Options,
+    watch: &Watch<'_>,
+) -> (Result<Stop, Error>, Result<Writer, Error>) {
+    std::thread::scope(|scope| {
+        let (send, receive) = sync_channel(QUEUE);
+        let (used, spare) = sync_channel(QUEUE + 2);
+        let sealing = scope.spawn(move || seal(writer, stitcher, options, &receive, &used, watch));
+        let ran = execute(session, options, &send, &spare, watch);
+        drop(send);
+        (ran, sealing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
 }
 
 /// Runs segments to the end.
@@ -200,7 +237,7 @@ fn seal(
 }
 
 /// The first border behind a moment.
-fn next_border(moment: Moment, instructions: u64) -> Moment {
+pub fn next_border(moment: Moment, instructions: u64) -> Moment {
     Moment((moment.0 / instructions + 1) * instructions)
 }
 

@@ -12,6 +12,10 @@ pub enum Error {
     OtherRecording,
     #[error("leaf {leaf} of the database: {reason}; build it anew")]
     Leaf { leaf: u64, reason: String },
+    #[error(
+        "a shard could not execute the segments from {first} on, in {attempt} attempts: {reason}"
+    )]
+    Shard { first: u64, attempt: u32, reason: String },
     /// The replay ended where the database says that it goes on.
     #[error("leaf {leaf} of the database ends at moment {expected}, its replay at {found}")]
     OtherEnd { leaf: u64, expected: Moment, found: Moment },

@@ -147,15 +147,15 @@ impl Stacks {
         self.forget(&gone);
     }
 
-    /// An address space is gone, and its stacks with it: these.
-    pub fn forget_space(&mut self, space: u32) -> Vec<StackId> {
-        let of_space = self.stacks.iter().filter(|(_, stack)| stack.space == space);
-        let gone: Vec<StackId> = of_space.map(|(id, _)| *id).collect();
+    /// Address spaces are gone, and their stacks with them: these, in order.
+    pub fn forget_spaces(&mut self, spaces: &[u32]) -> Vec<StackId> {
+        let of_them = self.stacks.iter().filter(|(_, stack)| spaces.contains(&stack.space));
+        let gone: Vec<StackId> = of_them.map(|(id, _)| *id).collect();
         self.forget(&gone);
         gone
     }
 
-    /// `gone` is in order of number.
+    /// Stacks in order of their number.
     fn forget(&mut self, gone: &[StackId]) {
         if !gone.is_empty() {
             self.stacks.retain(|(id, _)| gone.binary_search(id).is_err());
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(stacks.frames(Tid(8)).len(), 1);
         let changes = stacks.take_changes();
         assert_eq!(changes.iter().map(|change| change.kept).collect::<Vec<_>>(), [0, 0]);
-        stacks.forget_space(2);
+        assert_eq!(stacks.forget_spaces(&[2]), [StackId(1)]);
         assert!(stacks.frames(Tid(8)).is_empty());
     }
 }

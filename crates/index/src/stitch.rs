@@ -36,8 +36,8 @@ impl Stitcher {
         let depths = changes.iter();
         leaf.depths(depths.map(|change| (Tid(change.stack.0 as i32), change.kept as i64)))?;
         let active: Vec<_> = self.stacks.active().collect();
-        let gone = callers.ended.iter().flat_map(|space| self.stacks.forget_space(*space));
-        let record = StackRecord { changes, active, gone: gone.collect() };
+        let gone = self.stacks.forget_spaces(&callers.ended);
+        let record = StackRecord { changes, active, gone };
         leaf.blob(blob::STACKS, &encode(&record))?;
         if self.next % BETWEEN_ALL_STACKS == BETWEEN_ALL_STACKS - 1 {
             let record = StackRecord {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use index::{Options, Summary, Watch, verify};
+use index::{Executor, Options, Shards, Summary, Watch, Work, Worker, verify};
 use model::Moment;
 use rr_trace::Trace;
 use store::{Reader, State};
@@ -25,7 +25,7 @@ fn options(segment_instructions: u64) -> Options {
 
 fn build(trace: &Trace, directory: &Path, segment_instructions: u64) -> Summary {
     let watch = Watch { sealed: &|_| {}, stop: &AtomicBool::new(false) };
-    index::build(trace, directory, &options(segment_instructions), &watch)
+    index::build(trace, directory, &options(segment_instructions), Shards::None, &watch)
         .unwrap_or_else(|error| panic!("{}: {error}", trace.directory().display()))
 }
 
@@ -125,7 +125,13 @@ fn build_that_is_killed() {
         }
     };
     let watch = Watch { sealed: &count_down, stop: &AtomicBool::new(false) };
-    let _ = index::build(&trace("fork_pipe"), Path::new(directory), &options(20_000), &watch);
+    let _ = index::build(
+        &trace("fork_pipe"),
+        Path::new(directory),
+        &options(20_000),
+        Shards::None,
+        &watch,
+    );
 }
 
 /// A build that is asked to stop says so, and goes on to the same bytes.
@@ -137,9 +143,84 @@ fn stopped_builds_can_be_gone_on_with() {
     build(&trace, &whole, 20_000);
     let stop = AtomicBool::new(false);
     let watch = Watch { sealed: &|_| stop.store(true, Ordering::Relaxed), stop: &stop };
-    let stopped = index::build(&trace, &part, &options(20_000), &watch).unwrap();
+    let stopped = index::build(&trace, &part, &options(20_000), Shards::None, &watch).unwrap();
     assert!(!stopped.complete && stopped.leaves > 0, "{stopped:?}");
     assert_eq!(Reader::open(&part, 0).unwrap().manifest().state, State::Interrupted);
     assert!(build(&trace, &part, 20_000).complete);
     assert!(files(&part) == files(&whole));
+}
+
+const WORK: &str = "PERNOSCO_TEST_WORK";
+
+/// Does each work in a process of its own, as a build does: one host process has one machine.
+struct Process {
+    recording: String,
+    /// Its first process is killed.
+    dies: bool,
+}
+
+impl Worker for Process {
+    fn execute(&mut self, work: &Work) -> Result<(), String> {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "work_of_a_shard", "--test-threads=1"]);
+        command.env(WORK, serde_json::to_string(work).unwrap());
+        command.env("PERNOSCO_TEST_RECORDING", &self.recording);
+        command.env("PERNOSCO_TEST_DIES", if self.dies { "1" } else { "" });
+        self.dies = false;
+        let output = command.output().unwrap();
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stdout))),
+        }
+    }
+}
+
+/// Not a test by itself: see `Process`.
+#[test]
+fn work_of_a_shard() {
+    let Ok(work) = std::env::var(WORK) else { return };
+    let work: Work = serde_json::from_str(&work).unwrap();
+    if std::env::var("PERNOSCO_TEST_DIES").is_ok_and(|dies| !dies.is_empty()) {
+        std::process::abort();
+    }
+    let name = std::env::var("PERNOSCO_TEST_RECORDING").unwrap();
+    Executor::new(&trace(&name)).execute(&work).unwrap();
+}
+
+/// Builds with shards come to the bytes of one pass, also where a one-pass build was stopped, and
+/// where processes die.
+fn check_shards(name: &str, segment_instructions: u64) {
+    let trace = trace(name);
+    let temporary = tempfile::tempdir().unwrap();
+    let (one, other) = (temporary.path().join("one"), temporary.path().join("other"));
+    build(&trace, &one, segment_instructions);
+    for (shards, dies) in [(1, false), (3, true)] {
+        let stop = AtomicBool::new(false);
+        let make = || Box::new(Process { recording: name.into(), dies }) as Box<dyn Worker>;
+        let shards = Shards::Workers(shards, &make);
+        let options = options(segment_instructions);
+        let sealed = AtomicU64::new(0);
+        let stop_somewhere = |_: Moment| {
+            if sealed.fetch_add(1, Ordering::Relaxed) == 2 {
+                stop.store(true, Ordering::Relaxed);
+            }
+        };
+        let watch = Watch { sealed: &stop_somewhere, stop: &stop };
+        let first = index::build(&trace, &other, &options, Shards::None, &watch).unwrap();
+        stop.store(false, Ordering::Relaxed);
+        let second = index::build(&trace, &other, &options, shards, &watch).unwrap();
+        assert!(second.complete && (first.complete || second.resumed >= 3), "{first:?} {second:?}");
+        assert!(files(&other) == files(&one), "{name}");
+        std::fs::remove_dir_all(&other).unwrap();
+    }
+}
+
+#[test]
+fn shards_come_to_the_same_bytes() {
+    check_shards("fork_pipe", 20_000);
+}
+
+#[test]
+fn shards_of_threads() {
+    check_shards("threads_chaos", 1 << 18);
 }

@@ -4,6 +4,7 @@ mod build;
 mod db;
 mod piece;
 mod replay;
+mod shard;
 mod trace;
 
 #[derive(clap::Subcommand)]
@@ -11,6 +12,9 @@ pub enum Command {
     /// Make the database of a recording, in the recording's directory, or go on with one that was
     /// stopped
     Build(build::BuildArguments),
+    /// Execute segments for a build: the work of one process of `build`
+    #[command(hide = true)]
+    BuildShard(shard::ShardArguments),
     /// Show what is in a database, and verify it
     #[command(subcommand)]
     Db(db::Command),
@@ -27,6 +31,7 @@ pub enum Command {
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Build(arguments) => build::run(&arguments),
+        Command::BuildShard(arguments) => shard::run(&arguments),
         Command::Db(command) => db::run(command),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::ReplayPiece(arguments) => piece::run(&arguments),

@@ -197,6 +197,7 @@ fn what_changed_makes_the_next_checkpoint_of_the_one_before() {
                     all.extend(pages.map(|(page, contents)| replay::PageChange {
                         owner,
                         page,
+                        before: None,
                         contents: Some(contents),
                     }));
                 }
@@ -205,7 +206,10 @@ fn what_changed_makes_the_next_checkpoint_of_the_one_before() {
         };
         changed += changes.len();
         total += checkpoint.memory().iter().map(|(_, pages)| pages.all().len()).sum::<usize>();
-        for replay::PageChange { owner, page, contents } in changes {
+        for replay::PageChange { owner, page, before, contents } in changes {
+            if earlier.is_some() {
+                assert_eq!(stored.get(&(owner, page)), before.as_ref());
+            }
             match contents {
                 Some(contents) => stored.insert((owner, page), contents),
                 None => stored.remove(&(owner, page)),

@@ -1,14 +1,17 @@
 //! `pernosco build`: the database of a recording.
 
 use std::io::{IsTerminal, Write};
-use std::sync::atomic::AtomicBool;
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use index::Shards;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use model::Moment;
 
+use super::shard::Process;
 use crate::locate::TraceArgument;
 
 /// Name of the database in the directory of its recording.
@@ -22,6 +25,22 @@ pub struct BuildArguments {
     #[arg(long, value_name = "LEVEL", default_value_t = 3,
           value_parser = clap::value_parser!(i32).range(1..=22))]
     compression_level: i32,
+    /// Workers that execute segments, each a process. 1: one pass over the recording by this
+    /// process, in which one thread executes and one encodes. More: this process leads, replaying
+    /// ahead of them. The bytes of the database are the same. Without it, as many as are of use
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    shards: Option<u16>,
+}
+
+/// With fewer processors, leading costs more than it brings.
+const PROCESSORS_FOR_SHARDS: usize = 4;
+
+impl BuildArguments {
+    fn shards(&self) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let useful = if processors < PROCESSORS_FOR_SHARDS { 1 } else { processors - 1 };
+        self.shards.map_or(useful, usize::from)
+    }
 }
 
 /// Builds the database, or goes on where an earlier build was stopped.
@@ -32,11 +51,22 @@ pub fn run(arguments: &BuildArguments) -> anyhow::Result<()> {
         index::Options { level: arguments.compression_level, ..index::Options::default() };
     let progress = Mutex::new(Progress::new());
     let reached = |moment| progress.lock().unwrap_or_else(PoisonError::into_inner).reached(moment);
-    let watch = index::Watch { sealed: &reached, stop: &AtomicBool::new(false) };
-    let summary = index::build(&trace, &directory, &options, &watch);
+    ctrlc::set_handler(stop_or_end).context("cannot handle interruptions")?;
+    let watch = index::Watch { sealed: &reached, stop: &STOP };
+    let path = trace.directory().to_owned();
+    let make = move || Box::new(Process::new(path.clone())) as Box<dyn index::Worker>;
+    let shards = match arguments.shards() {
+        1 => Shards::None,
+        number => Shards::Workers(number, &make),
+    };
+    let summary = index::build(&trace, &directory, &options, shards, &watch);
     let progress = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
     progress.finish();
     let summary = summary.with_context(|| directory.display().to_string())?;
+    if !summary.complete {
+        let (leaves, directory) = (summary.leaves, directory.display());
+        bail!("stopped with {leaves} segments in {directory}; the same command goes on from there");
+    }
     let seconds = progress.started.elapsed().as_secs_f64();
     writeln!(
         std::io::stdout(),
@@ -48,6 +78,20 @@ pub fn run(arguments: &BuildArguments) -> anyhow::Result<()> {
     )?;
     Ok(())
 }
+
+/// Somebody wants the build to stop.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// The first interruption lets the build come to an orderly end, the second does not. Either way
+/// nothing that is sealed is lost.
+fn stop_or_end() {
+    if STOP.swap(true, Ordering::Relaxed) {
+        std::process::exit(INTERRUPTED);
+    }
+}
+
+/// Exit status of a program that SIGINT ended, as shells give it.
+const INTERRUPTED: i32 = 130;
 
 /// A bar on terminals, a line now and then elsewhere. How long a recording is, nobody knows.
 struct Progress {
