@@ -123,6 +123,10 @@ impl Trace {
         Ok(Some(self.directory.join(OsStr::from_bytes(backing_name))))
     }
 
+    pub(crate) fn mmaps_source(&self) -> Result<Source, Error> {
+        self.source(StreamName::MMaps)
+    }
+
     fn source(&self, stream: StreamName) -> Result<Source, Error> {
         Source::open(&self.directory.join(stream.file_name()))
     }
