@@ -248,7 +248,7 @@ fn finished(trace: &Trace, directory: &Path, options: &Options) -> Result<Option
     }
     let reader = Reader::open(directory, 0)?;
     let manifest = reader.manifest();
-    let same = manifest.identity == trace.header().uuid && manifest.options == choices(options);
+    let same = manifest.identity == trace.identity()? && manifest.options == choices(options);
     if manifest.state != State::Complete || !same {
         return Ok(None);
     }
@@ -266,7 +266,7 @@ fn choices(options: &Options) -> BTreeMap<String, String> {
 }
 
 fn open(trace: &Trace, directory: &Path, options: &Options) -> Result<Writer, Error> {
-    let identity = trace.header().uuid;
+    let identity = trace.identity()?;
     let build = choices(options);
     let writing = store::Options { level: options.level, ..Default::default() };
     let manifest = directory.join("manifest");

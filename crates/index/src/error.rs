@@ -5,6 +5,8 @@ use model::Moment;
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     #[error(transparent)]
+    Trace(#[from] rr_trace::Error),
+    #[error(transparent)]
     Replay(#[from] replay::Error),
     #[error(transparent)]
     Store(#[from] store::Error),

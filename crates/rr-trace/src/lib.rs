@@ -23,6 +23,7 @@
 //!
 //! Start reading at [`Trace`], then `frame.rs`; the encoding is in `stream/`.
 
+mod check;
 mod decode;
 mod error;
 mod frame;
@@ -39,6 +40,7 @@ mod trace;
 #[rustfmt::skip]
 mod trace_capnp;
 
+pub use check::{Checked, check};
 pub use error::{Error, MappedFileProblem};
 pub use frame::*;
 pub use header::*;
@@ -47,4 +49,4 @@ pub use pack::{Copied, Packing};
 pub use registers::*;
 pub use stream::{BlockTable, DataStream, Frames, MMaps, Piece, Records, StreamPosition, Tasks};
 pub use task::*;
-pub use trace::{Position, StreamName, Trace};
+pub use trace::{Position, Stamp, StreamName, Trace};

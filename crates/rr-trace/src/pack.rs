@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::{Error, StreamName, Trace};
 use copies::Copies;
 use plan::Plan;
+pub(crate) use plan::examine;
 
 /// In front of the names of files that packing makes.
 const PACKED: &[u8] = b"mmap_pack_";

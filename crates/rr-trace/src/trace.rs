@@ -3,15 +3,21 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use model::Event;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::stream::Source;
 use crate::{
     BlockTable, DataStream, Error, Frames, Header, MMap, MMaps, MapSource, StreamPosition, Tasks,
 };
+
+/// What tells whether the files of a recording were written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp(Vec<(u64, u64, i64, i64)>);
 
 /// A header is about a kilobyte, with CPUID records for the most part.
 const HEADER_BYTES_MAX: u64 = 1 << 20;
@@ -77,6 +83,42 @@ impl Trace {
 
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The UUID, and what of the recording it does not say: packing changes the names of mapped
+    /// files and the lengths of streams, and so does whoever repairs a recording. Copies of a
+    /// recording have the same.
+    pub fn identity(&self) -> Result<Vec<u8>, Error> {
+        let mut sum = Xxh3::new();
+        let mmaps = self.mmaps_source()?;
+        let mut piece = vec![0; 64 << 10];
+        let mut offset = 0;
+        while offset < mmaps.length() {
+            let left = usize::try_from(mmaps.length() - offset).unwrap_or(usize::MAX);
+            let length = left.min(piece.len());
+            mmaps.read_exact_at(&mut piece[..length], offset)?;
+            sum.update(&piece[..length]);
+            offset += length as u64;
+        }
+        for stream in StreamName::ALL {
+            sum.update(&self.source(stream)?.length().to_le_bytes());
+        }
+        let mut identity = self.header.uuid.to_vec();
+        identity.extend(sum.digest().to_be_bytes());
+        Ok(identity)
+    }
+
+    /// What the files of the recording are at present: two that are the same were not written to
+    /// in between.
+    pub fn stamp(&self) -> Result<Stamp, Error> {
+        let names = StreamName::ALL.map(StreamName::file_name);
+        let stamp = names.into_iter().chain(["version"]).map(|name| {
+            let path = self.directory.join(name);
+            let file = std::fs::metadata(&path);
+            let file = file.map_err(|source| Error::Io { file: path, source })?;
+            Ok((file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+        });
+        Ok(Stamp(stamp.collect::<Result<_, Error>>()?))
     }
 
     /// All events, in order.

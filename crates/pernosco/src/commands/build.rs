@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use index::Shards;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use model::Moment;
+use rr_trace::Trace;
 
 use super::shard::Process;
+use super::{check_trace, compatibility};
 use crate::locate::TraceArgument;
 
 /// Name of the database in the directory of its recording.
@@ -30,6 +32,11 @@ pub struct BuildArguments {
     /// ahead of them. The bytes of the database are the same. Without it, as many as are of use
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     shards: Option<u16>,
+    /// Before anything else, read the whole recording and check whether it fits together
+    #[arg(long)]
+    check_trace: bool,
+    #[command(flatten)]
+    compatibility: compatibility::BuildOptions,
 }
 
 /// With fewer processors, leading costs more than it brings.
@@ -43,9 +50,19 @@ impl BuildArguments {
     }
 }
 
-/// Builds the database, or goes on where an earlier build was stopped.
-pub fn run(arguments: &BuildArguments) -> anyhow::Result<()> {
+/// Builds the database, or goes on where an earlier build was stopped, once `prepare` has
+/// prepared the recording.
+pub fn run(
+    arguments: &BuildArguments,
+    prepare: impl FnOnce(&Trace) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    arguments.compatibility.tell();
     let trace = arguments.trace.open()?;
+    if arguments.check_trace {
+        check_trace::run(&trace)?;
+    }
+    prepare(&trace)?;
+    let stamp = trace.stamp()?;
     let directory = trace.directory().join(DATABASE);
     let options =
         index::Options { level: arguments.compression_level, ..index::Options::default() };
@@ -62,7 +79,16 @@ pub fn run(arguments: &BuildArguments) -> anyhow::Result<()> {
     let summary = index::build(&trace, &directory, &options, shards, &watch);
     let progress = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
     progress.finish();
+    let changed = trace.stamp()? != stamp;
+    if changed && summary.is_err() {
+        tracing::error!("the recording was written to while its database was built");
+    }
     let summary = summary.with_context(|| directory.display().to_string())?;
+    ensure!(
+        !changed,
+        "the recording was written to while its database was built: remove {} and build it again",
+        directory.display()
+    );
     if !summary.complete {
         let (leaves, directory) = (summary.leaves, directory.display());
         bail!("stopped with {leaves} segments in {directory}; the same command goes on from there");
