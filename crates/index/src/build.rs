@@ -195,6 +195,10 @@ fn execute(
     spare: &Receiver<Vec<Call>>,
     watch: &Watch<'_>,
 ) -> Result<Stop, Error> {
+    // Only the end of the database was missing.
+    if session.is_over() {
+        return Ok(Stop::End);
+    }
     let mut recorder = Recorder::new(session)?;
     loop {
         if watch.stop.load(Ordering::Relaxed) {
