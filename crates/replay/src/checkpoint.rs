@@ -212,6 +212,7 @@ impl Session {
         let tick_rule = Some(checkpoint.session.tick_rule);
         let mut session = Session::open(trace, Options { tick_rule, ..options })?;
         session.restore(checkpoint)?;
+        tracing::debug!(moment = %session.moment, event = %session.last_event, "restored");
         Ok(session)
     }
 
