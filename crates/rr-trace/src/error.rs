@@ -11,8 +11,8 @@ pub enum Error {
     #[error("{}", file.display())]
     Io { file: PathBuf, source: io::Error },
     /// A file of the recording cannot be written.
-    #[error("{}: {error}{}", file.display(), advice(error))]
-    Write { file: PathBuf, error: io::Error },
+    #[error("{}{}", file.display(), advice(source))]
+    Write { file: PathBuf, source: io::Error },
     #[error(
         "{} is not a recording: it has no file `version` (give the directory that rr wrote)",
         directory.display()
@@ -92,10 +92,10 @@ impl fmt::Display for MappedFilesText<'_> {
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "; make room and try again: the recording is as it was"
+            " (make room and try again: the recording is as it was)"
         }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-            "; copy the recording to where it can be written to"
+            " (copy the recording to where it can be written to)"
         }
         _ => "",
     }

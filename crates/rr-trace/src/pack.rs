@@ -108,7 +108,7 @@ impl Packing {
         copies: &mut Copies<'_>,
     ) -> Result<Vec<Copied>, Error> {
         let directory = self.trace.directory();
-        let failed = |error| Error::Write { file: stream_path.into(), error };
+        let failed = |source| Error::Write { file: stream_path.into(), source };
         stream.set_len(0).map_err(failed)?;
         remove_leftovers(directory, &plan.inside.keys().cloned().collect());
         let mut copied = Vec::new();
@@ -154,7 +154,7 @@ fn remove_leftovers(directory: &Path, used: &BTreeSet<Vec<u8>>) {
 /// Makes the new stream, empty or with whatever somebody left in it who was stopped, and keeps
 /// others from it.
 fn lock(trace: &Trace, path: &Path) -> Result<File, Error> {
-    let failed = |error| Error::Write { file: path.into(), error };
+    let failed = |source| Error::Write { file: path.into(), source };
     let old = trace.directory().join(StreamName::MMaps.file_name());
     let old = fs::metadata(&old).map_err(|source| Error::Io { file: old, source })?;
     loop {

@@ -79,25 +79,28 @@ pub fn run(
     let summary = index::build(&trace, &directory, &options, shards, &watch);
     let progress = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
     progress.finish();
-    let changed = trace.stamp()? != stamp;
-    if changed && summary.is_err() {
-        tracing::error!("the recording was written to while its database was built");
-    }
-    let summary = summary.with_context(|| directory.display().to_string())?;
+    let directory = directory.display();
+    let changed = trace.stamp().ok() != Some(stamp);
+    let summary = summary.with_context(|| match changed {
+        true => format!("{directory}: the recording was written to while this was built"),
+        false => directory.to_string(),
+    })?;
     ensure!(
         !changed,
-        "the recording was written to while its database was built: remove {} and build it again",
-        directory.display()
+        "the recording was written to while {directory} was built: remove that and build it again"
     );
     if !summary.complete {
-        let (leaves, directory) = (summary.leaves, directory.display());
+        let leaves = summary.leaves;
         bail!("stopped with {leaves} segments in {directory}; the same command goes on from there");
+    }
+    if summary.resumed > 0 {
+        tracing::info!(segments = summary.resumed, "went on with an earlier build");
     }
     let seconds = progress.started.elapsed().as_secs_f64();
     writeln!(
         std::io::stdout(),
         "{}: {} instructions in {} segments ({} were there), {seconds:.1} s",
-        directory.display(),
+        directory,
         summary.instructions,
         summary.leaves,
         summary.resumed,

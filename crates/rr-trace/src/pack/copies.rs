@@ -123,7 +123,7 @@ impl<'a> Copies<'a> {
         let (name, target) = self.create(mapped)?;
         let path = self.directory.join(&name);
         self.made.push(path.clone());
-        let failed = |error| Error::Write { file: path.clone(), error };
+        let failed = |source| Error::Write { file: path.clone(), source };
         // Shares the bytes where the file system can, since the kernel is asked to copy.
         let mut from = source;
         let length = io::copy(&mut from, &mut &target).map_err(failed)?;
@@ -148,7 +148,7 @@ impl<'a> Copies<'a> {
             match options.open(&path) {
                 Ok(file) => return Ok((name, file)),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::Write { file: path, error }),
+                Err(source) => return Err(Error::Write { file: path, source }),
             }
         }
     }

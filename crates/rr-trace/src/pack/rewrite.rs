@@ -16,7 +16,7 @@ pub type Names = BTreeMap<Vec<u8>, Vec<u8>>;
 /// Writes all records to `output`; those whose file has a new name say of it nothing but the name
 /// and the size, which is what rr expects of a packed recording.
 pub fn rewrite(trace: &Trace, names: &Names, output: File, path: &Path) -> Result<File, Error> {
-    let failed = |error| Error::Write { file: path.into(), error };
+    let failed = |source| Error::Write { file: path.into(), source };
     let mut messages = Messages::new(BlockReader::new(trace.mmaps_source()?));
     let mut writer = BlockWriter::new(output);
     while let Some(record) = messages.next(|message| rename(message, names))? {
