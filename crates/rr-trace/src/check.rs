@@ -6,14 +6,13 @@ use model::{Event, Tid};
 
 use crate::pack::examine;
 use crate::stream::{MMaps, Tasks};
+use crate::trace::NAME_BYTES_MAX;
 use crate::{DataStream, Error, Frame, MMap, MapSource, TaskEvent, TaskEventKind, Trace};
 
 /// So many problems are listed.
 const PROBLEMS_MAX: usize = 50;
 /// What was found out about so many mapped files is remembered.
 const FILES_MAX: usize = 4096;
-/// Longer names are no paths.
-const NAME_BYTES_MAX: usize = 4096;
 /// Linux has no higher numbers of tasks (PID_MAX_LIMIT).
 const TID_MAX: usize = 1 << 22;
 

@@ -15,6 +15,11 @@ use crate::{
     BlockTable, DataStream, Error, Frames, Header, MMap, MMaps, MapSource, StreamPosition, Tasks,
 };
 
+/// No path is longer (Linux: PATH_MAX).
+pub(crate) const NAME_BYTES_MAX: usize = 4096;
+/// Of a name that is refused.
+const NAME_BYTES_SHOWN: usize = 256;
+
 /// What tells whether the files of a recording were written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp(Vec<(u64, u64, i64, i64)>);
@@ -149,10 +154,14 @@ impl Trace {
     /// recording machine (the recording is not packed): whether to open it is for the caller.
     pub fn backing_path(&self, mapping: &MMap) -> Result<Option<PathBuf>, Error> {
         let MapSource::File { backing_name } = &mapping.source else { return Ok(None) };
-        let refused = || Error::BackingName {
-            name: String::from_utf8_lossy(backing_name).into_owned(),
-            start: mapping.range.start,
+        let refused = || {
+            let shown = &backing_name[..backing_name.len().min(NAME_BYTES_SHOWN)];
+            let name = String::from_utf8_lossy(shown).into_owned();
+            Error::BackingName { name, start: mapping.range.start }
         };
+        if backing_name.len() > NAME_BYTES_MAX {
+            return Err(refused());
+        }
         if backing_name.contains(&0) {
             return Err(refused());
         }

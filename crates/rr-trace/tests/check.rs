@@ -133,3 +133,39 @@ fn a_recording_has_one_identity_wherever_it_lies() {
     let copy = Copy::new().with_stream_of("strings", "mmaps");
     assert_ne!(identity(copy.0.path()), original);
 }
+
+/// Whatever the bytes are: problems, and no panic.
+#[test]
+fn damaged_streams_are_looked_through_as_well() {
+    let copy = Copy::new();
+    let mut state = 1_u64;
+    let mut random = |below: usize| {
+        // Knuth's MMIX generator.
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % below
+    };
+    for stream in ["events", "data", "mmaps", "tasks"] {
+        let path = copy.path(stream);
+        let good = fs::read(&path).unwrap();
+        let mut noticed = 0;
+        for _ in 0..300 {
+            let mut bad = good.clone();
+            for _ in 0..1 + random(3) {
+                let at = random(bad.len());
+                bad[at] ^= 1 << random(8);
+            }
+            fs::write(&path, bad).unwrap();
+            let checked = copy.check();
+            assert!(checked.problems.iter().all(|problem| problem.len() < 1000));
+            noticed += u32::from(!checked.problems.is_empty());
+            if stream == "mmaps" {
+                // Nothing is written where something is wrong.
+                _ = rr_trace::Packing::plan(&Trace::open(copy.0.path()).unwrap());
+            }
+        }
+        // Values of memory, registers and so on can be anything.
+        assert!(noticed > 150, "{noticed} in {stream}");
+        fs::write(path, good).unwrap();
+    }
+    assert_eq!(copy.problems(), "");
+}

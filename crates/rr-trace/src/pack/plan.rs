@@ -9,14 +9,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use crate::error::MappedFileProblem;
-use crate::{Error, MMap, MapSource, Trace};
+use crate::{Error, MMap, MapSource, StreamName, Trace};
 
 /// In front of the names of hard links that rr makes: the file can change with its original.
 const HARD_LINK: &[u8] = b"mmap_hardlink_";
-/// Different files; no program maps so many.
-const FILES_MAX: usize = 1 << 20;
-/// No file has a longer path.
-const NAME_BYTES_MAX: usize = 4096;
+/// The names of all mapped files together.
+const NAMES_BYTES_MAX: u64 = 16 << 20;
+/// What a name costs besides its bytes.
+const NAME_BYTES_MIN: u64 = 64;
 /// So many problems are reported.
 const PROBLEMS_MAX: usize = 20;
 
@@ -87,13 +87,6 @@ pub fn examine(
     map: &MMap,
 ) -> Result<Option<Result<Place, MappedFileProblem>>, Error> {
     let MapSource::File { backing_name } = &map.source else { return Ok(None) };
-    let too_long = || {
-        let name = String::from_utf8_lossy(&backing_name[..64]).into_owned() + "...";
-        Error::BackingName { name, start: map.range.start }
-    };
-    if backing_name.len() >= NAME_BYTES_MAX {
-        return Err(too_long());
-    }
     let Some(path) = trace.backing_path(map)? else { return Ok(None) };
     let place = if backing_name.starts_with(b"/") {
         fs::metadata(&path).map(|file| Place { path: path.clone(), file, inside: false })
@@ -118,20 +111,15 @@ pub fn examine(
 impl Plan {
     pub fn make(trace: &Trace) -> Result<Plan, Error> {
         let mut plan = Plan::default();
-        let mut seen = BTreeMap::new();
+        let (mut seen, mut names_bytes) = (BTreeMap::new(), 0);
         let mut problems = Problems::default();
         for map in trace.mmaps()? {
             let map = map?;
             let MapSource::File { backing_name } = &map.source else { continue };
             if !seen.contains_key(backing_name) {
-                if seen.len() >= FILES_MAX {
-                    return Err(Error::TooLarge {
-                        file: trace.directory().join("mmaps"),
-                        offset: 0,
-                        what: "number of mapped files",
-                        size: FILES_MAX as u64 + 1,
-                        limit: FILES_MAX as u64,
-                    });
+                names_bytes += NAME_BYTES_MIN + backing_name.len() as u64;
+                if names_bytes > NAMES_BYTES_MAX {
+                    return Err(too_many(trace, names_bytes));
                 }
                 let Some(place) = examine(trace, &map)? else { continue };
                 let place = place.map_err(|problem| problems.add(problem)).ok();
@@ -159,6 +147,12 @@ impl Plan {
             });
         }
     }
+}
+
+fn too_many(trace: &Trace, size: u64) -> Error {
+    let file = trace.directory().join(StreamName::MMaps.file_name());
+    let (what, limit) = ("list of mapped files", NAMES_BYTES_MAX);
+    Error::TooLarge { file, offset: 0, what, size, limit }
 }
 
 /// Compares a file with what a mapping's record says about it.

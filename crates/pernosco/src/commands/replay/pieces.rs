@@ -129,6 +129,7 @@ fn work(shared: &Shared<'_>) {
             }
             Ok(Ended::Died(how)) if attempt < ATTEMPTS => {
                 let say = format!("{name}: its process {how}: it is tried again");
+                tracing::warn!("{say}");
                 shared.progress.suspend(|| eprintln!("pernosco: {say}"));
                 locked(&shared.queue).push_back((piece, attempt + 1));
             }
