@@ -18,6 +18,8 @@ pub enum Error {
         "a shard could not execute the segments from {first} on, in {attempt} attempts: {reason}"
     )]
     Shard { first: u64, attempt: u32, reason: String },
+    #[error("moment {moment} is behind the end of the database, {end}")]
+    BehindEnd { moment: Moment, end: Moment },
     /// The replay ended where the database says that it goes on.
     #[error("leaf {leaf} of the database ends at moment {expected}, its replay at {found}")]
     OtherEnd { leaf: u64, expected: Moment, found: Moment },

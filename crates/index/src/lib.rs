@@ -16,6 +16,7 @@
 mod build;
 mod error;
 mod leaf;
+mod navigate;
 mod pages;
 pub mod records;
 mod restore;
@@ -28,6 +29,7 @@ mod work;
 
 pub use build::{Options, Shards, Summary, Watch, build};
 pub use error::Error;
+pub use navigate::Navigator;
 pub use restore::restore;
 pub use stitch::stacks_at;
 pub use verify::{Verified, verify};

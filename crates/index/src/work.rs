@@ -90,8 +90,10 @@ impl<'a> Executor<'a> {
             self.session = None;
             return Ok(Session::open(self.trace, options)?);
         };
-        let checkpoint = Checkpoint::read(path, self.trace)?;
-        match self.session.take() {
+        let before = self.session.take();
+        let opened = before.as_ref().map(Session::opened).unwrap_or_default();
+        let checkpoint = Checkpoint::read(path, self.trace, &opened)?;
+        match before {
             Some(mut session) => {
                 session.restore(&checkpoint)?;
                 Ok(session)

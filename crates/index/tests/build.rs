@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use index::{Executor, Options, Shards, Summary, Watch, Work, Worker, verify};
+use index::{Executor, Navigator, Options, Shards, Summary, Watch, Work, Worker, verify};
 use model::Moment;
+use replay::Session;
 use rr_trace::Trace;
 use store::{Reader, State};
 
@@ -223,4 +224,52 @@ fn shards_come_to_the_same_bytes() {
 #[test]
 fn shards_of_threads() {
     check_shards("threads_chaos", 1 << 18);
+}
+
+/// Wherever a navigator is sent, from wherever it was, everything is as in one replay.
+fn check_moments(name: &str, segment_instructions: u64) {
+    let trace = trace(name);
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path().join("pernosco.db");
+    let summary = build(&trace, &directory, segment_instructions);
+    let step = summary.instructions / 23;
+    let moments: Vec<Moment> = (0..=23).map(|index| Moment(index * step)).collect();
+    let mut expected = Vec::new();
+    {
+        let mut session = Session::open(&trace, replay::Options::default()).unwrap();
+        for moment in &moments {
+            while session.moment() < *moment {
+                session.advance(Some(*moment)).unwrap();
+            }
+            expected.push(session.checkpoint().unwrap());
+        }
+    }
+    let reader = Reader::open(&directory, CACHE_BYTES).unwrap();
+    let mut navigator = Navigator::new(&reader, &trace);
+    // 7 is prime to 24: all of them, to and fro.
+    for index in (0..24).map(|index| index * 7 % 24) {
+        let session = navigator.moment(moments[index]).unwrap();
+        assert_eq!(session.moment(), moments[index]);
+        // Behind which of the events of a moment it stands depends on where it came from.
+        if session.last_event() == expected[index].last_event() {
+            let found = session.checkpoint().unwrap();
+            assert_eq!(found.differences(&expected[index]), [""; 0], "{name}, {}", moments[index]);
+        }
+    }
+    assert!(navigator.moment(Moment(summary.instructions + 1)).is_err());
+}
+
+#[test]
+fn any_moment_of_processes() {
+    check_moments("fork_pipe", 5_000);
+}
+
+#[test]
+fn any_moment_of_threads() {
+    check_moments("threads_chaos", 1 << 18);
+}
+
+#[test]
+fn any_moment_of_signals() {
+    check_moments("signals", 10_000);
 }

@@ -159,25 +159,34 @@ impl Checkpoint {
         state: &[u8],
         mut pages: impl FnMut(Owner) -> std::result::Result<Pages, Error>,
         trace: &Trace,
+        opened: &Opened,
     ) -> std::result::Result<Checkpoint, Error> {
-        decode(Path::new("state"), 0, state, &mut pages, trace)
+        decode((Path::new("state"), 0), state, &mut pages, trace, opened)
     }
+}
+
+/// What a session has opened. A checkpoint that is decoded with it shares these with the session,
+/// so that restoring it there leaves mappings, and code translated for them, as they are.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    backing: BackingFiles,
+    objects: BTreeMap<u32, SharedObject>,
 }
 
 /// `file` is what errors name, and `base` what they count from.
 fn decode(
-    file: &Path,
-    base: u64,
+    (file, base): (&Path, u64),
     state: &[u8],
     pages: &mut dyn FnMut(Owner) -> std::result::Result<Pages, Error>,
     trace: &Trace,
+    opened: &Opened,
 ) -> std::result::Result<Checkpoint, Error> {
     let unusable = |offset: u64, reason: String| Error::Checkpoint {
         file: file.into(),
         offset: base + offset,
         reason,
     };
-    state::decode(state, trace, pages).map_err(|failure| match failure {
+    state::decode(state, trace, pages, opened).map_err(|failure| match failure {
         state::Failure::Flaw { offset, reason } => unusable(offset, reason),
         state::Failure::Pages(error) => error,
         state::Failure::Problem(problem) => match problem {
@@ -201,6 +210,10 @@ impl Session {
     /// After an error the session is in between, but can be restored again.
     pub fn restore(&mut self, checkpoint: &Checkpoint) -> std::result::Result<(), Error> {
         self.go_to(checkpoint).map_err(|problem| self.error_here(problem))
+    }
+
+    pub fn opened(&self) -> Opened {
+        Opened { backing: self.backing.clone(), objects: self.mapped_objects() }
     }
 
     /// A session that stands where the checkpoint was made, and keeps to its tick rule.

@@ -44,7 +44,7 @@ mod ticks;
 mod traps;
 
 pub use border::Border;
-pub use checkpoint::{Checkpoint, Digest, Owner, PageChange};
+pub use checkpoint::{Checkpoint, Digest, Opened, Owner, PageChange};
 pub use descriptors::{
     Counterpart, Description, DescriptionId, DescriptorEvent, DescriptorObserver, Descriptors,
     Direction, Entry, FileId, FileIdentity, Happening, Kind, Offset, Stream, StreamId, Table,

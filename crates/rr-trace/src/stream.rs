@@ -6,6 +6,7 @@
 
 mod blocks;
 mod data;
+mod kept;
 mod packed;
 mod records;
 mod source;
@@ -16,6 +17,7 @@ pub use data::{DataStream, Piece};
 pub use records::{Frames, MMaps, Records, Tasks};
 
 pub(crate) use blocks::BlockReader;
+pub(crate) use kept::KeptBlocks;
 pub(crate) use packed::{Message, Messages};
 pub(crate) use source::{Plain, Source};
 pub(crate) use writer::BlockWriter;

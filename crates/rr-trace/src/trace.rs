@@ -10,7 +10,7 @@ use model::Event;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::stream::Source;
+use crate::stream::{KeptBlocks, Source};
 use crate::{
     BlockTable, DataStream, Error, Frames, Header, MMap, MMaps, MapSource, StreamPosition, Tasks,
 };
@@ -27,11 +27,14 @@ pub struct Stamp(Vec<(u64, u64, i64, i64)>);
 /// A header is about a kilobyte, with CPUID records for the most part.
 const HEADER_BYTES_MAX: u64 = 1 << 20;
 
-/// An opened recording. Cheap to share; every reader opens its own file.
+/// An opened recording. Cheap to share; every reader opens its own file. Up to 32 MiB of what was
+/// gone back to are kept decompressed.
 #[derive(Clone, Debug)]
 pub struct Trace {
     directory: PathBuf,
     header: Header,
+    /// By stream, in the order of [`StreamName::ALL`].
+    kept: [KeptBlocks; 4],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,7 +82,7 @@ impl Trace {
                 result => result?,
             };
         let header = Header::parse(&path, &bytes)?;
-        Ok(Trace { directory: directory.into(), header })
+        Ok(Trace { directory: directory.into(), header, kept: Default::default() })
     }
 
     pub fn directory(&self) -> &Path {
@@ -179,7 +182,8 @@ impl Trace {
     }
 
     fn source(&self, stream: StreamName) -> Result<Source, Error> {
-        Source::open(&self.directory.join(stream.file_name()))
+        let source = Source::open(&self.directory.join(stream.file_name()))?;
+        Ok(source.sharing(&self.kept[stream as usize]))
     }
 }
 

@@ -130,6 +130,19 @@ impl PageDelta {
     pub fn value(&self, word: usize) -> Option<u64> {
         rank(&self.words, word).map(|rank| self.values[rank])
     }
+
+    /// The changed words with their values, in order.
+    pub fn changed_words(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let words = self.words.iter().enumerate().flat_map(|(element, bits)| {
+            let mut left = *bits;
+            std::iter::from_fn(move || {
+                let bit = left.checked_ilog2().map(|_| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(element * 64 + bit as usize)
+            })
+        });
+        words.zip(self.values.iter().copied())
+    }
 }
 
 impl CodeRun {

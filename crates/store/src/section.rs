@@ -3,6 +3,7 @@
 //! Chunks come first, then a directory of fixed width with the first key of each, so that a
 //! look-up reads the directory and decompresses one chunk. `docs/store-format.md` has the bytes.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 
 use crate::bytes::{Cursor, Fields, checksum};
@@ -106,8 +107,17 @@ pub fn unpack(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, Malformed> {
     if raw_len > CHUNK_BYTES_MAX {
         return Err(Malformed("a chunk is too large"));
     }
-    let raw = zstd::bulk::decompress(stored, raw_len)
-        .map_err(|_| Malformed("a chunk does not decompress"))?;
+    thread_local! {
+        static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    let raw = ZSTD.with_borrow_mut(|zstd| {
+        let decompressor = match zstd.take() {
+            Some(decompressor) => decompressor,
+            None => zstd::bulk::Decompressor::new().ok()?,
+        };
+        zstd.insert(decompressor).decompress(stored, raw_len).ok()
+    });
+    let raw = raw.ok_or(Malformed("a chunk does not decompress"))?;
     if raw.len() != raw_len {
         return Err(Malformed("a chunk decompresses to another length"));
     }
