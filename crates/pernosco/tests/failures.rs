@@ -21,11 +21,7 @@ fn without_privileges() -> String {
 
 /// A recording of four segments.
 fn long_recording() -> PathBuf {
-    let root = match std::env::var_os("PERNOSCO_TRACES") {
-        Some(directory) => directory.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/traces"),
-    };
-    root.join("threads_chaos/trace")
+    support::corpus("threads_chaos")
 }
 
 /// The build runs on a file system of its own, which is then made larger. Where nobody may mount
