@@ -148,6 +148,13 @@ fn build_under(
         }
         _ => restore(writer.reader(), trace, resumed)?,
     };
+    if session.is_over() {
+        // Only the end of the database was missing.
+        let instructions = writer.end().0;
+        writer.finish()?;
+        let (leaves, complete) = (resumed, true);
+        return Ok(Outcome::Built(Summary { leaves, resumed, instructions, complete }));
+    }
     let stitcher = Stitcher::at_border(writer.reader(), resumed)?;
     let (ran, writer) = match shards {
         Shards::None => one_pass(&mut session, writer, stitcher, options, watch),
@@ -162,8 +169,13 @@ fn build_under(
         Ok(Stop::End) => writer.finish().map(|()| true)?,
         Ok(Stop::Asked | Stop::Closed) => writer.interrupt().map(|()| false)?,
         Ok(Stop::OtherRule(rule)) => return Ok(Outcome::OtherRule(rule)),
-        Err(error) => {
+        Err(error) if error.is_of_recording() => {
             writer.diverge(&error.to_string())?;
+            return Err(error);
+        }
+        Err(error) => {
+            // The manifest says what is true in any case: that there is more to be built.
+            let _ = writer.interrupt();
             return Err(error);
         }
     };
@@ -195,10 +207,6 @@ fn execute(
     spare: &Receiver<Vec<Call>>,
     watch: &Watch<'_>,
 ) -> Result<Stop, Error> {
-    // Only the end of the database was missing.
-    if session.is_over() {
-        return Ok(Stop::End);
-    }
     let mut recorder = Recorder::new(session)?;
     loop {
         if watch.stop.load(Ordering::Relaxed) {

@@ -24,3 +24,18 @@ pub enum Error {
     #[error("leaf {leaf} of the database ends at moment {expected}, its replay at {found}")]
     OtherEnd { leaf: u64, expected: Moment, found: Moment },
 }
+
+impl Error {
+    /// The recording cannot be replayed further: no disk, no other machine helps.
+    pub(crate) fn is_of_recording(&self) -> bool {
+        matches!(
+            self,
+            Error::Replay(
+                replay::Error::Divergence(_)
+                    | replay::Error::Unsupported { .. }
+                    | replay::Error::Malformed { .. }
+                    | replay::Error::Machine { .. }
+            )
+        )
+    }
+}

@@ -88,8 +88,14 @@ pub fn failure(error: &anyhow::Error) {
     match GIVEN.get() {
         // The log has it on stderr too.
         Some(_) => tracing::error!("{error:#}"),
-        None => eprintln!("pernosco: {error:#}"),
+        None => eprintln!("pernosco: {}", plain(&format!("{error:#}"))),
     }
+}
+
+/// What names of files contain does not reach terminals as commands.
+fn plain(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(|line| names::text(line.as_bytes())).collect();
+    lines.join("\n")
 }
 
 /// The arguments with which another process of this program writes to the same log.

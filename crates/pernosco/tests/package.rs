@@ -99,6 +99,39 @@ fn what_is_not_as_recorded_is_not_packaged() {
     assert!(error.contains("mmap_copy_4_sum: No such file"), "{error}");
 }
 
+/// What `sum` executes is recorded besides, so this takes a larger recording.
+#[test]
+fn a_build_that_fails_says_which_files_have_changed() {
+    let recording = Recording::of(&support::corpus("true"));
+    let mut files = fs::read_dir(recording.trace()).unwrap().map(|entry| entry.unwrap().path());
+    let is_libc = |path: &std::path::PathBuf| path.to_string_lossy().ends_with("libc.so.6");
+    let library = files.find(is_libc).unwrap();
+    let elsewhere = recording.root().join("library");
+    let bytes = fs::read(&library).unwrap();
+    fs::write(&elsewhere, &bytes[1..]).unwrap();
+    fs::remove_file(&library).unwrap();
+    std::os::unix::fs::symlink(elsewhere, library).unwrap();
+    let error = failure(&recording.run(&["only-build"]));
+    assert!(error.contains("/library: ") && error.contains("recorded with"), "{error}");
+    assert!(error.contains("pernosco.db: divergence at event"), "{error}");
+}
+
+#[test]
+fn names_of_files_are_no_commands_to_terminals() {
+    let recording = Recording::with_program_elsewhere();
+    let odd = recording.root().join("\u{1b}[2J odd");
+    fs::rename(recording.program_elsewhere(), &odd).unwrap();
+    fs::remove_file(recording.file(PROGRAM)).unwrap();
+    std::os::unix::fs::symlink(&odd, recording.file(PROGRAM)).unwrap();
+    let bytes = fs::read(&odd).unwrap();
+    fs::write(&odd, &bytes[1..]).unwrap();
+    let error = failure(&recording.run(&["package-build"]));
+    assert!(error.contains("\\u{1b}[2J odd") && !error.contains('\u{1b}'), "{error}");
+    fs::write(&odd, bytes).unwrap();
+    let said = stdout(&recording.run(&["package-build"]));
+    assert!(said.contains("\\u{1b}[2J odd -> mmap_pack_0_sum"), "{said}");
+}
+
 #[test]
 fn packaging_that_fails_or_is_killed_changes_nothing() {
     let recording = Recording::with_program_elsewhere();

@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 use index::Shards;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use model::Moment;
-use rr_trace::Trace;
+use rr_trace::{Packing, Trace};
 
 use super::shard::Process;
 use super::{check_trace, compatibility};
@@ -81,9 +81,13 @@ pub fn run(
     progress.finish();
     let directory = directory.display();
     let changed = trace.stamp().ok() != Some(stamp);
-    let summary = summary.with_context(|| match changed {
-        true => format!("{directory}: the recording was written to while this was built"),
-        false => directory.to_string(),
+    let summary = summary.with_context(|| match (changed, Packing::plan(&trace)) {
+        (true, _) => format!("{directory}: the recording was written to while this was built"),
+        // A likely reason.
+        (false, Err(error @ rr_trace::Error::MappedFiles { .. })) => {
+            format!("{error}\n{directory}")
+        }
+        (false, _) => directory.to_string(),
     })?;
     ensure!(
         !changed,

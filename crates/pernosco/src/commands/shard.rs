@@ -68,6 +68,7 @@ impl Process {
     fn start(&self) -> std::io::Result<Running> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("build-shard")
+            .args(crate::log::arguments())
             .arg("--")
             .arg(&self.trace)
             .stdin(Stdio::piped())
@@ -76,6 +77,7 @@ impl Process {
             .process_group(0)
             .spawn()?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
+        tracing::debug!(process = child.id(), "started");
         let (Some(input), Some(output)) = (input, output) else {
             return Err(std::io::Error::other("no pipes to the process"));
         };
@@ -123,6 +125,7 @@ impl index::Worker for Process {
                     },
                     Err(_) => format!("does not answer: {error}"),
                 };
+                tracing::warn!(process = running.child.id(), "a process {how}");
                 self.running = None;
                 Err(format!("its process {how}"))
             }

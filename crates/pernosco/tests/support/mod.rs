@@ -109,6 +109,15 @@ impl Recording {
     }
 }
 
+/// The directory of a recording that is too large for the tree.
+pub fn corpus(name: &str) -> PathBuf {
+    let root = match std::env::var_os("PERNOSCO_TRACES") {
+        Some(directory) => directory.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/traces"),
+    };
+    root.join(name).join("trace")
+}
+
 /// The program of the recording.
 pub const PROGRAM: &str = "mmap_copy_4_sum";
 
