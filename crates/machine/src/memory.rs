@@ -249,6 +249,7 @@ impl Space {
             return Err(Error::BadRange(range));
         }
         self.unpark()?;
+        self.harvest()?;
         self.ensure_units(&range)?;
         self.take_mappings(&range);
         let backing = backing.truncated(range.end.0 - range.start.0);
@@ -272,6 +273,7 @@ impl Space {
     pub fn unmap(&mut self, range: Range<Address>) -> Result<(), Error> {
         check_range(&range)?;
         self.unpark()?;
+        self.harvest()?;
         for part in joined_ranges(&self.take_mappings(&range)) {
             self.reset(&part)?;
         }

@@ -93,12 +93,15 @@ impl Space {
         Ok(())
     }
 
-    /// Marks the words of a range as written.
+    /// Marks the words of a range as written, where it is mapped.
     pub fn mark_written(&mut self, range: Range<Address>) {
         if range.is_empty() {
             return;
         }
         for page in pages_of(&range) {
+            if self.mapping_at(Address(page * PAGE)).is_none() {
+                continue;
+            }
             self.contents.note_dirty(page);
             if self.marks.written {
                 let start = range.start.0.max(page * PAGE) - page * PAGE;
@@ -140,11 +143,18 @@ impl Space {
         Ok(lines.into_iter().map(|(page, lines)| (Address(page * PAGE), lines)).collect())
     }
 
-    /// Moves all marks from their memory into the sums.
+    /// Moves all marks from their memory into the sums. A store at the end of a mapping marks the
+    /// word behind it, if there is memory for that mark: such marks are dropped. So this comes
+    /// before mappings change.
     pub(super) fn harvest(&mut self) -> Result<(), Error> {
         if !self.marks.maybe_set {
             return Ok(());
         }
+        let mappings = &self.mappings;
+        let is_mapped = |page: u64| {
+            let before = mappings.range(..=page * PAGE).next_back();
+            before.is_some_and(|(_, mapping)| mapping.range.contains(&Address(page * PAGE)))
+        };
         for island in &self.islands {
             let displacement = island.displacement();
             if let Some(marks) = &island.write_marks {
@@ -152,6 +162,9 @@ impl Space {
                 drain(marks.range(), |mark, marks| {
                     // So many marks are those of one page.
                     let page = (mark << WRITE_MARK_SHIFT).wrapping_sub(displacement) / PAGE;
+                    if !is_mapped(page) {
+                        return;
+                    }
                     let sum = sums.entry(page).or_default();
                     for (sum, marks) in sum.iter_mut().zip(marks.chunks_exact(64)) {
                         *sum |= gather(marks);
