@@ -18,10 +18,20 @@ pub const COUNT_WITHIN: usize = 8;
 pub enum Mode {
     /// Counted, chained, observed.
     Fast,
+    /// As `Fast`, so many instructions, up to the first transfer of control: made for one use
+    /// near a limit, and returns to the engine.
+    Once,
     /// One instruction, no count, always returns to the engine.
     Exact,
     /// As `Exact`, with the memory operand at the host address in scratch S.
     Bound,
+}
+
+impl Mode {
+    /// Whether the code adds to the counts itself.
+    pub fn counts(self) -> bool {
+        matches!(self, Mode::Fast | Mode::Once)
+    }
 }
 
 /// What is true of the host's registers from some place of the emitted code on, until the next

@@ -34,6 +34,9 @@ use observed::{Observing, correct_executions};
 /// Fast code never comes nearer to a limit than this: more than what a block executes before it
 /// looks at the budget.
 const SLACK: u64 = COUNT_WITHIN as u64 + 1;
+/// So near to a limit of instructions, what is left is translated for this one time: fast code
+/// would soon stop at a block that is too long.
+const NEAR: u64 = 40;
 /// Instructions in a slice at the most: the counter's tick field and the guards allow no more.
 pub(crate) const SLICE: u64 = 260_000;
 /// Block starts remembered for reports.
@@ -260,9 +263,11 @@ impl Machine {
             }
             let left = instructions.unwrap_or(u64::MAX).min(ticks.unwrap_or(u64::MAX));
             let careful = self.observing.is_careful(cpu);
-            let step = if left <= SLACK || stuck || hooked && first || careful {
-                stuck = false;
+            let step = if hooked && first || careful {
                 self.single(space, cpu)?
+            } else if left <= SLACK || instructions.is_some_and(|left| left <= NEAR) || stuck {
+                stuck = false;
+                self.stretch(space, cpu, instructions.unwrap_or(u64::MAX))?
             } else {
                 let before = (cpu.instructions, cpu.rip);
                 let budget = (left - SLACK).min(self.observing.piece_max());
@@ -304,6 +309,46 @@ impl Machine {
         result
     }
 
+    /// Executes up to `most` instructions, up to the first transfer of control, and at least one.
+    fn stretch(&mut self, space: &mut Space, cpu: &mut Cpu, most: u64) -> Result<Step, Error> {
+        let most = most.min(BLOCK_MAX as u64);
+        if most == 1 || !self.observing.watches.is_empty() {
+            return self.single(space, cpu);
+        }
+        let Some(id) = self.make(space, cpu.rip, Mode::Once, most as usize)? else {
+            return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
+        };
+        let block = &self.cache.blocks[id as usize];
+        let (source, places) = (block.source.clone(), block.places.clone());
+        // Only where a store to the code would be noticed.
+        let directory = self.directory(space);
+        if !source.ranges.iter().all(|range| directory.has_pages(range)) {
+            self.cache.take_back(id);
+            return self.single(space, cpu);
+        }
+        self.statistics.stretches += 1;
+        // The budget outlasts it.
+        self.begin_piece(cpu, ((most + 1) << 24).wrapping_neg() | 32);
+        self.observing.piece.as_mut().expect("just begun").uncounted = Some(places);
+        self.enter(cpu, id);
+        let result = self.left(space, cpu);
+        self.cache.take_back(id);
+        self.settle(space, cpu)?;
+        Ok(result?.unwrap_or(Step::Continue))
+    }
+
+    /// What translated code was left for; `None` when it is to go on at `cpu.rip`.
+    fn left(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Option<Step>, Error> {
+        match self.state().exit {
+            EXIT_FAULT => self.fault(space, cpu),
+            EXIT_INDIRECT => {
+                cpu.rip = Address(self.state().s);
+                Ok(None)
+            }
+            exit => self.exit(space, cpu, exit),
+        }
+    }
+
     fn fast(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Step, Error> {
         let mut id = match self.fast_block(space, cpu.rip)? {
             Some(id) => id,
@@ -312,22 +357,11 @@ impl Machine {
         loop {
             self.enter(cpu, id);
             let exit = self.state().exit;
-            let link = match exit {
-                EXIT_FAULT => {
-                    match self.fault(space, cpu)? {
-                        Some(step) => return Ok(step),
-                        None => None, // a miss: rip is the target
-                    }
-                }
-                EXIT_INDIRECT => {
-                    cpu.rip = Address(self.state().s);
-                    None
-                }
-                _ => match self.exit(space, cpu, exit)? {
-                    Some(step) => return Ok(step),
-                    None => Some(exit),
-                },
-            };
+            if let Some(step) = self.left(space, cpu)? {
+                return Ok(step);
+            }
+            // Without a number it is an indirect jump that missed.
+            let link = (!matches!(exit, EXIT_FAULT | EXIT_INDIRECT)).then_some(exit);
             let flushes = self.cache.flushes;
             let Some(next) = self.fast_block(space, cpu.rip)? else {
                 return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
@@ -416,16 +450,9 @@ impl Machine {
         };
         let place = self.cache.blocks[id as usize].places.first().copied();
         self.enter(cpu, id);
-        let exit = self.state().exit;
-        let step = match exit {
-            EXIT_FAULT => return self.fault(space, cpu).map(|step| step.unwrap_or(Step::Continue)),
-            EXIT_INDIRECT => {
-                cpu.rip = Address(self.state().s);
-                Step::Continue
-            }
-            _ => self.exit(space, cpu, exit)?.unwrap_or(Step::Continue),
-        };
-        if let Some(place) = place {
+        let faulted = self.state().exit == EXIT_FAULT;
+        let step = self.left(space, cpu)?.unwrap_or(Step::Continue);
+        if let Some(place) = place.filter(|_| !faulted) {
             cpu.instructions += 1;
             cpu.ticks += u64::from(place.tick);
         }
@@ -497,7 +524,7 @@ impl Machine {
         match position {
             Position::Indirect => {
                 cpu.rip = Address(state.s);
-                if mode != Mode::Fast {
+                if !mode.counts() {
                     count(cpu, &block.places[0]);
                     return Ok(Some(Step::Continue));
                 }
@@ -511,7 +538,7 @@ impl Machine {
                 let place = block.places[index];
                 state.general[gpr::RSP] = value;
                 cpu.rip = place.address + u64::from(place.length);
-                if mode != Mode::Fast {
+                if !mode.counts() {
                     count(cpu, &place);
                 }
                 return Ok(Some(Step::Continue));
@@ -577,7 +604,7 @@ impl Machine {
         if let Some(id) = self.directory(space).fast.get(&start) {
             return Ok(Some(*id));
         }
-        let Some(id) = self.make(space, start, Mode::Fast)? else { return Ok(None) };
+        let Some(id) = self.make(space, start, Mode::Fast, BLOCK_MAX)? else { return Ok(None) };
         let directory = self.directories.entry(space.id()).or_default();
         let source = self.cache.blocks[id as usize].source.clone();
         for range in &source.ranges {
@@ -617,14 +644,20 @@ impl Machine {
                 return Ok(Some(single.block));
             }
         }
-        let Some(block) = self.make(space, start, mode)? else { return Ok(None) };
+        let Some(block) = self.make(space, start, mode, 1)? else { return Ok(None) };
         let length = self.cache.blocks[block as usize].source.bytes.len() as u8;
         let single = Single { block, bytes, length };
         self.directory(space).single.insert((start, mode), single);
         Ok(Some(block))
     }
 
-    fn make(&mut self, space: &Space, start: Address, mode: Mode) -> Result<Option<u32>, Error> {
+    fn make(
+        &mut self,
+        space: &Space,
+        start: Address,
+        mode: Mode,
+        most: usize,
+    ) -> Result<Option<u32>, Error> {
         // Nothing is kept of an instruction that is cut off: its rest may come.
         let mut first = [0; 15];
         if space.fetch(start, &mut first) < first.len() && fetch(space, start).is_none() {
@@ -646,9 +679,11 @@ impl Machine {
             return Ok(Some(id));
         }
         let translation =
-            translate(&mut self.tools, space, start, mode, self.compiled, &self.hooks, site);
-        self.statistics.blocks_translated += 1;
-        self.statistics.instructions_translated += translation.places.len() as u64;
+            translate(&mut self.tools, space, start, mode, most, self.compiled, &self.hooks, site);
+        if mode != Mode::Once {
+            self.statistics.blocks_translated += 1;
+            self.statistics.instructions_translated += translation.places.len() as u64;
+        }
         self.observations.executions.add_counters(&translation.counters);
         Ok(Some(self.cache.insert(start, mode, translation)))
     }

@@ -101,6 +101,9 @@ pub struct Translator<'a> {
     site: Site,
     out: Translation,
     cached: Cached,
+    /// S holds the value of this guest register, which is one that lives in the state; as long as
+    /// the count of writes of S stays the same.
+    held: Option<(Reg, u32)>,
     /// Spill slots taken by the current instruction.
     spilled: Vec<(Reg, u8)>,
     side_exits: Vec<flow::SideExit>,
@@ -134,19 +137,26 @@ enum End {
     Hook(Address),
 }
 
-/// Translates the block at `start`, where a whole instruction can be fetched. Bytes are taken from
-/// `space` where they are executable.
+/// Translates the block at `start`, where a whole instruction can be fetched, of `most` instructions
+/// at the most. Bytes are taken from `space` where they are executable.
+#[expect(clippy::too_many_arguments, reason = "all that a translation depends on, once")]
 pub fn translate(
     tools: &mut Tools,
     space: &Space,
     start: Address,
     mode: Mode,
+    most: usize,
     observers: Observers,
     hooks: &BTreeSet<Address>,
     site: Site,
 ) -> Translation {
-    let observers = if mode == Mode::Fast { observers } else { Observers::default() };
-    let decoded = decode(space, start, mode, observers, hooks);
+    let observers = match mode {
+        Mode::Fast => observers,
+        // It is known which of them are executed.
+        Mode::Once => Observers { executions: false, ..observers },
+        Mode::Exact | Mode::Bound => Observers::default(),
+    };
+    let decoded = decode(space, start, mode, most, observers, hooks);
     let branches = match &tools.ticks {
         Some(filter) => decoded.counted_branches(space, filter.as_ref()),
         None => Vec::new(),
@@ -168,6 +178,7 @@ pub fn translate(
         site,
         out,
         cached: Cached::Nothing,
+        held: None,
         spilled: Vec::new(),
         side_exits: Vec::new(),
         flow_end: matches!(decoded.end, End::Flow),
@@ -183,10 +194,10 @@ fn decode(
     space: &Space,
     start: Address,
     mode: Mode,
+    limit: usize,
     observers: Observers,
     hooks: &BTreeSet<Address>,
 ) -> Decoded {
-    let limit = if mode == Mode::Fast { BLOCK_MAX } else { 1 };
     let mut decoded = Decoded {
         instructions: Vec::with_capacity(16),
         bytes: Vec::with_capacity(64),
@@ -194,6 +205,7 @@ fn decode(
         sources: Vec::new(),
         end: End::Flow,
     };
+    let branches_max = if mode == Mode::Fast { BRANCHES_MAX } else { 0 };
     let (mut at, mut branches) = (start, 0);
     loop {
         let mut buffer = [0; BLOCK_MAX * 15];
@@ -206,7 +218,7 @@ fn decode(
                 decoded.end = End::Next(at);
                 break None;
             }
-            if mode == Mode::Fast && hooks.contains(&at) {
+            if mode.counts() && hooks.contains(&at) {
                 // A block of its own, found by its place when the hook goes.
                 decoded.end = if decoded.instructions.is_empty() {
                     decoded.sources.push(at.range(1));
@@ -237,10 +249,10 @@ fn decode(
             decoded.instructions.push((instruction, class));
             let target = Address(instruction.near_branch_target());
             match class {
-                Class::Conditional if branches < BRANCHES_MAX && target >= at && limit > 1 => {
+                Class::Conditional if branches < branches_max && target >= at => {
                     branches += 1;
                 }
-                Class::Jump if branches < BRANCHES_MAX && limit > 1 => {
+                Class::Jump if branches < branches_max => {
                     let seen = decoded.instructions.iter().any(|(i, _)| i.ip() == target.0);
                     if seen {
                         break None;
@@ -279,9 +291,8 @@ impl Translator<'_> {
             }
         }
         let total = self.out.places.len();
-        let count_at =
-            if self.mode == Mode::Fast { self.count_place(decoded, total) } else { None };
-        if self.mode == Mode::Fast && total > 0 && count_at.is_none() {
+        let count_at = if self.mode.counts() { self.count_place(decoded, total) } else { None };
+        if self.mode.counts() && total > 0 && count_at.is_none() {
             self.count_without_flags(total);
         }
         for (index, (instruction, class)) in decoded.instructions.iter().enumerate() {

@@ -11,13 +11,13 @@
 //! watch costs nothing.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use iced_x86::{Code, FlowControl, Instruction, Mnemonic};
 use model::{Address, gpr};
 
 use super::{Machine, SLICE, Step, fetch};
-use crate::block::BLOCK_MAX;
-use crate::block::Block;
+use crate::block::{BLOCK_MAX, Block, Place};
 use crate::emulate;
 use crate::faults::{self, Position, RolledBack};
 use crate::memory::Journal;
@@ -39,6 +39,9 @@ pub struct Piece {
     pub start: u64,
     /// The state when it began, while there are watches.
     before: Option<Box<Cpu>>,
+    /// The instructions that it executes in this order, where translated code does not count
+    /// their executions.
+    pub uncounted: Option<Arc<[Place]>>,
 }
 
 /// What the next instruction may do unseen.
@@ -251,7 +254,7 @@ impl Machine {
             self.observations.executions.accept();
             Box::new(cpu.clone())
         });
-        self.observing.piece = Some(Piece { start, before });
+        self.observing.piece = Some(Piece { start, before, uncounted: None });
     }
 
     /// Ends the running piece of fast code, if any: counts and logs are taken over. True when it
@@ -273,6 +276,11 @@ impl Machine {
                 return Ok(true);
             }
             self.observing.lengthen();
+        }
+        if let Some(places) = piece.uncounted.filter(|_| self.compiled.executions) {
+            for range in Block::bytes_of(&places[..retired as usize]) {
+                self.observations.executions.count(&range, 1);
+            }
         }
         let keep = self.observers.stores;
         for range in self.observations.ranges_of(state) {
