@@ -191,7 +191,7 @@ impl Guest {
             count("ranges executed", machine.take_executions().len());
         }
         if observers.calls {
-            count("calls and returns", machine.take_calls().len());
+            count("calls and returns", machine.drain_calls().len());
         }
         if observers.control_flow {
             let flow = machine.take_control_flow();

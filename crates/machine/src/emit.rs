@@ -9,8 +9,8 @@ use crate::state;
 /// A host register by its number in the encoding.
 pub type Reg = u8;
 
-/// Counter of retired instructions (bits 24 to 63, from minus the budget) and ticks (bits 6 to
-/// 23); its low six bits are always 32, the shift count for units.
+/// Counter of retired instructions and ticks (see `block::counter_amount`); its low six bits are
+/// always 32, the shift count for units.
 pub const COUNTER: Reg = 9;
 /// First scratch: effective addresses, targets of indirect jumps.
 pub const S: Reg = 10;
@@ -166,12 +166,6 @@ impl Emitter {
 
     pub fn store_dword(&mut self, mem: Mem, value: u32) {
         self.op_mem(false, &[0xc7], 0, mem);
-        self.bytes.extend(value.to_le_bytes());
-    }
-
-    /// Stores a sign-extended 32-bit constant as 8 bytes.
-    pub fn store_qword(&mut self, mem: Mem, value: i32) {
-        self.op_mem(true, &[0xc7], 0, mem);
         self.bytes.extend(value.to_le_bytes());
     }
 

@@ -14,7 +14,10 @@ use std::rc::Rc;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use model::{Address, gpr};
 
-use crate::block::{BLOCK_MAX, Block, COUNT_WITHIN, ExitKind, Mode, Source, counter_amount};
+use crate::block::{
+    BLOCK_MAX, Block, COUNT_WITHIN, ExitKind, Mode, Source, TICKS_MAX, counter_amount,
+    counter_with_budget,
+};
 use crate::cache::CodeCache;
 use crate::code_map::CodeMapTable;
 use crate::directory::{Directory, Single};
@@ -38,7 +41,11 @@ const SLACK: u64 = COUNT_WITHIN as u64 + 1;
 /// would soon stop at a block that is too long.
 const NEAR: u64 = 40;
 /// Instructions in a slice at the most: the counter's tick field and the guards allow no more.
-pub(crate) const SLICE: u64 = 260_000;
+pub(crate) const SLICE: u64 = 1_040_000;
+const _: () = assert!(SLICE + 2 * BLOCK_MAX as u64 <= TICKS_MAX);
+/// And where calls, stores or control flow are logged: so much of the logs stays in the host's
+/// second cache.
+const LOGGED_SLICE: u64 = 260_000;
 /// Block starts remembered for reports.
 const RECENT: usize = 64;
 
@@ -121,6 +128,11 @@ impl Machine {
     /// Calls and returns since the last time.
     pub fn take_calls(&mut self) -> Vec<CallRecord> {
         std::mem::take(&mut self.observations.calls)
+    }
+
+    /// The same, one by one, and their memory is kept: for those who take them often.
+    pub fn drain_calls(&mut self) -> std::vec::Drain<'_, CallRecord> {
+        self.observations.calls.drain(..)
     }
 
     /// Stores since the last time, in order.
@@ -270,7 +282,7 @@ impl Machine {
                 self.stretch(space, cpu, instructions.unwrap_or(u64::MAX))?
             } else {
                 let before = (cpu.instructions, cpu.rip);
-                let budget = (left - SLACK).min(self.observing.piece_max());
+                let budget = (left - SLACK).min(self.slice_max());
                 let step = self.slice(space, cpu, budget)?;
                 stuck = budget <= BLOCK_MAX as u64 && before == (cpu.instructions, cpu.rip);
                 step
@@ -299,9 +311,15 @@ impl Machine {
         })
     }
 
+    fn slice_max(&self) -> u64 {
+        let Observers { calls, control_flow, stores, .. } = self.compiled;
+        let most = if calls || control_flow || stores { LOGGED_SLICE } else { SLICE };
+        self.observing.piece_max().min(most)
+    }
+
     /// Runs fast code until about `budget` instructions have retired or something is to be done.
     fn slice(&mut self, space: &mut Space, cpu: &mut Cpu, budget: u64) -> Result<Step, Error> {
-        self.begin_piece(cpu, (budget << 24).wrapping_neg() | 32);
+        self.begin_piece(cpu, counter_with_budget(budget));
         let result = self.fast(space, cpu);
         if self.settle(space, cpu)? {
             return Ok(Step::Continue);
@@ -328,7 +346,7 @@ impl Machine {
         }
         self.statistics.stretches += 1;
         // The budget outlasts it.
-        self.begin_piece(cpu, ((most + 1) << 24).wrapping_neg() | 32);
+        self.begin_piece(cpu, counter_with_budget(most + 1));
         self.observing.piece.as_mut().expect("just begun").uncounted = Some(places);
         self.enter(cpu, id);
         let result = self.left(space, cpu);

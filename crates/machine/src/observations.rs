@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use model::Address;
 
-use crate::block::BLOCK_MAX;
+use crate::block::{BLOCK_MAX, instructions_between};
 use crate::executions::Executions;
 use crate::faults::STORE_ENTRY;
 use crate::host::Reservation;
@@ -50,6 +50,9 @@ pub struct ControlFlow {
 /// Instructions of a slice that may log something: all of its budget, and those of the last block
 /// that come before the place where it counts.
 const LOGGING: u64 = SLICE + BLOCK_MAX as u64;
+/// Bytes of an entry in the log of calls and returns: where it went; host rsp behind it, with 1 in
+/// the top byte for a call; the counter register.
+pub const CALL_ENTRY: usize = 24;
 /// Bytes of an entry in the log of ranges: an address with the size of an element in its top
 /// byte, and the address behind.
 const RANGE_ENTRY: u64 = 16;
@@ -59,7 +62,7 @@ const STORE_ENTRIES: u64 = 8;
 const _: () = {
     assert!(LOGGING <= length(layout::FLOW_LOG));
     assert!(LOGGING * 8 <= length(layout::TARGET_LOG));
-    assert!(LOGGING * 32 <= length(layout::CALL_LOG));
+    assert!(LOGGING * CALL_ENTRY as u64 <= length(layout::CALL_LOG));
     assert!(LOGGING * RANGE_ENTRY <= length(layout::RANGE_LOG));
     assert!(LOGGING * STORE_ENTRIES * STORE_ENTRY <= length(layout::STORE_LOG));
 };
@@ -132,18 +135,22 @@ impl Observations {
             return;
         }
         let back = state.stack_back;
-        for entry in words(layout::CALL_LOG, state.call_log).as_chunks::<4>().0 {
-            let retired = (entry[2].wrapping_sub(start) as i64 >> 24) as u64;
-            // The stack may have been another one; its guest address is found from the host's.
-            let there = space.guest_nearby(entry[1]);
-            let stack = there.unwrap_or(Address(entry[1].wrapping_add(back)));
-            self.calls.push(CallRecord {
-                call: entry[3] != 0,
+        let calls = words(layout::CALL_LOG, state.call_log).as_chunks::<{ CALL_ENTRY / 8 }>().0;
+        // Where the stack is mostly: host addresses, and what they are more than the guest's.
+        let mut near = (0..0, 0);
+        self.calls.extend(calls.iter().map(|entry| {
+            let (call, host) = (entry[1] >> 56 != 0, entry[1] & (u64::MAX >> 8));
+            if !near.0.contains(&host) {
+                // The stack may have been another one.
+                near = space.nearby(host).unwrap_or((0..0, back.wrapping_neg()));
+            }
+            CallRecord {
+                call,
                 target: Address(entry[0]),
-                stack,
-                instructions: counted + retired,
-            });
-        }
+                stack: Address(host.wrapping_sub(near.1)),
+                instructions: counted + instructions_between(start, entry[2]),
+            }
+        }));
         if keep_stores {
             let stores: Vec<StoreRecord> = self.stores_of(state, space).collect();
             self.stores.extend(stores);

@@ -21,7 +21,8 @@ use iced_x86::{
 use model::Address;
 
 use crate::block::{
-    BLOCK_MAX, Block, COUNT_WITHIN, ExitKind, Mode, Phase, PhaseMark, Place, Source, counter_amount,
+    BLOCK_MAX, Block, COUNT_WITHIN, ExitKind, Mode, Phase, PhaseMark, Place, Source,
+    counter_amount, counter_amounts,
 };
 use crate::emit::{COUNTER, Emitter, Mem, Reg, S, T};
 use crate::executions::Counter;
@@ -59,6 +60,16 @@ enum Cached {
     },
     /// The middle of this unit.
     Unit(u64),
+}
+
+/// The mark whose address is in S, as long as nothing has written S.
+#[derive(Clone, Copy, Debug)]
+struct Marked {
+    /// It is that of the word that lies so many bytes behind a register's value, or behind the
+    /// middle of a unit.
+    base: Cached,
+    offset: i64,
+    writes_of_s: u32,
 }
 
 /// Where the new code goes and what it may refer to.
@@ -104,6 +115,8 @@ pub struct Translator<'a> {
     /// S holds the value of this guest register, which is one that lives in the state; as long as
     /// the count of writes of S stays the same.
     held: Option<(Reg, u32)>,
+    /// S holds the address of a word's mark.
+    marked: Option<Marked>,
     /// Spill slots taken by the current instruction.
     spilled: Vec<(Reg, u8)>,
     side_exits: Vec<flow::SideExit>,
@@ -179,6 +192,7 @@ pub fn translate(
         out,
         cached: Cached::Nothing,
         held: None,
+        marked: None,
         spilled: Vec::new(),
         side_exits: Vec::new(),
         flow_end: matches!(decoded.end, End::Flow),
@@ -330,8 +344,9 @@ impl Translator<'_> {
 
     /// Adds the block's counts where the flags are dead; stops when the budget is used up.
     fn count_with_flags(&mut self, index: usize) {
-        let amount = self.total_amount();
-        self.out.hot.add(COUNTER, amount as i32);
+        for amount in counter_amounts(self.total_amount()) {
+            self.out.hot.add(COUNTER, amount);
+        }
         self.mark(Phase::Counted);
         let stub = self.stub(ExitKind::Budget { index: index as u8 });
         self.jump_cold(Some(9), stub);
@@ -343,9 +358,10 @@ impl Translator<'_> {
 
     /// Adds the block's counts without touching flags; a load faults when the budget is used up.
     fn count_without_flags(&mut self, _total: usize) {
-        let amount = self.total_amount();
         self.mark(Phase::Instruction(0));
-        self.out.hot.lea(COUNTER, Mem::base(COUNTER, amount as i32));
+        for amount in counter_amounts(self.total_amount()) {
+            self.out.hot.lea(COUNTER, Mem::base(COUNTER, amount));
+        }
         self.mark(Phase::Counted);
         self.out.hot.sarx(S, COUNTER, COUNTER);
         self.mark(Phase::Probe);
@@ -413,6 +429,7 @@ impl Translator<'_> {
     /// Forgets the cached displacement where the instruction moved its base.
     fn end_instruction(&mut self, instruction: &Instruction) {
         debug_assert!(self.spilled.is_empty());
+        self.move_mark(instruction);
         let Cached::Base { register, drift } = self.cached else { return };
         let drifted = match classify::constant_move(instruction, register) {
             Some(amount) => drift + amount,

@@ -197,8 +197,8 @@ impl Session {
         if !self.observing.observers.calls {
             return;
         }
-        let calls = self.machine.take_calls();
-        self.observing.calls.extend(calls.into_iter().map(|record| Call {
+        let calls = self.machine.drain_calls();
+        self.observing.calls.extend(calls.map(|record| Call {
             tid: task.0,
             space: MemoryId(task.1.0),
             moment: before + (record.instructions - counted),

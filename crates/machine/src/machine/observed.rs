@@ -16,8 +16,8 @@ use std::sync::Arc;
 use iced_x86::{Code, FlowControl, Instruction, Mnemonic};
 use model::{Address, gpr};
 
-use super::{Machine, SLICE, Step, fetch};
-use crate::block::{BLOCK_MAX, Block, Place};
+use super::{LOGGED_SLICE, Machine, SLICE, Step, fetch};
+use crate::block::{BLOCK_MAX, Block, Place, instructions_between, ticks_of};
 use crate::emulate;
 use crate::faults::{self, Position, RolledBack};
 use crate::memory::Journal;
@@ -156,7 +156,7 @@ impl Observing {
     /// A piece has ended without an access to find.
     fn lengthen(&mut self) {
         if self.hit_before == 0 {
-            self.piece_max = (self.piece_max * 2).min(SLICE);
+            self.piece_max = (self.piece_max * 2).min(LOGGED_SLICE);
         }
     }
 
@@ -263,7 +263,7 @@ impl Machine {
         let Some(piece) = self.observing.piece.take() else { return Ok(false) };
         let state = self.state_unchecked();
         let counter = state.counter;
-        let retired = (counter.wrapping_sub(piece.start) as i64 >> 24) as u64;
+        let retired = instructions_between(piece.start, counter);
         // The low bits stay the shift count that translated code takes from it.
         state.counter = 32;
         if let Some(before) = piece.before {
@@ -293,7 +293,7 @@ impl Machine {
             self.harvest_counters();
         }
         cpu.instructions += retired;
-        cpu.ticks += counter >> 6 & 0x3_ffff;
+        cpu.ticks += ticks_of(counter);
         Ok(false)
     }
 

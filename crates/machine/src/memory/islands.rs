@@ -225,10 +225,11 @@ impl Space {
         Some(Address(host.wrapping_sub(island.displacement())))
     }
 
-    /// As `guest`, for a host address that may lie in an island's guards: a stack pointer.
-    pub(crate) fn guest_nearby(&self, host: u64) -> Option<Address> {
+    /// The host addresses of the island that this one belongs to, which may lie in its guards as
+    /// a stack pointer does, and the distance from the guest's.
+    pub(crate) fn nearby(&self, host: u64) -> Option<(Range<u64>, u64)> {
         let island = self.islands.iter().find(|island| island.place().contains(&host))?;
-        Some(Address(host.wrapping_sub(island.displacement())))
+        Some((island.place(), island.displacement()))
     }
 
     /// Host address of a mapped guest address.

@@ -6,7 +6,7 @@ use model::Address;
 use super::Translator;
 use super::classify::number;
 use super::operands::is_displaced;
-use crate::block::{ExitKind, Mode};
+use crate::block::{ExitKind, Mode, counter_amounts};
 use crate::emit::{COUNTER, Mem, RSP, S, T};
 
 /// The taken side of a conditional branch inside a block.
@@ -50,7 +50,9 @@ impl Translator<'_> {
             let relative = (hot.bytes.len() - operand - 4) as i32;
             hot.bytes[operand..operand + 4].copy_from_slice(&relative.to_le_bytes());
             let behind = self.amount_behind(index);
-            self.out.hot.lea(COUNTER, Mem::base(COUNTER, -behind as i32));
+            for amount in counter_amounts(-behind) {
+                self.out.hot.lea(COUNTER, Mem::base(COUNTER, amount));
+            }
             self.uncount_executions(index);
             self.go(target);
         }

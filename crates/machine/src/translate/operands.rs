@@ -7,13 +7,15 @@ use iced_x86::{Code, Instruction, Mnemonic, OpAccess, OpKind, Register};
 
 use super::classify::number;
 use super::{Cached, Translator, has_memory, is_moffs};
-use crate::block::{Mode, Phase};
+use crate::block::{Mode, Phase, TICKS_MAX};
 use crate::emit::{COUNTER, Mem, RSP, Reg, S, T};
+use crate::layout::GUARD;
 use crate::state::{State, general};
 
-/// Immediates up to which rsp may be moved without looking up its unit again. A slice of the
-/// budget times this stays inside the guards.
-const STACK_MOVE_MAX: i64 = 4096;
+/// Immediates up to which rsp may be moved without looking up its unit again. A slice of such
+/// moves stays inside the guards, and an operand with any displacement from there.
+const STACK_MOVE_MAX: i64 = 1024;
+const _: () = assert!((TICKS_MAX as i64) * STACK_MOVE_MAX + (1 << 31) < GUARD as i64);
 
 /// A register operand that the host's register of that name does not hold.
 #[derive(Clone, Copy, Debug)]
