@@ -18,10 +18,20 @@ pub const COUNT_WITHIN: usize = 8;
 pub enum Mode {
     /// Counted, chained, observed.
     Fast,
+    /// As `Fast`, so many instructions, up to the first transfer of control: made for one use
+    /// near a limit, and returns to the engine.
+    Once,
     /// One instruction, no count, always returns to the engine.
     Exact,
     /// As `Exact`, with the memory operand at the host address in scratch S.
     Bound,
+}
+
+impl Mode {
+    /// Whether the code adds to the counts itself.
+    pub fn counts(self) -> bool {
+        matches!(self, Mode::Fast | Mode::Once)
+    }
 }
 
 /// What is true of the host's registers from some place of the emitted code on, until the next
@@ -149,7 +159,43 @@ impl Block {
     }
 }
 
+/// Where the counter register has its fields: retired instructions from here up, counted from
+/// minus the budget, and ticks below.
+const INSTRUCTIONS_AT: u32 = 26;
+const TICKS_AT: u32 = 6;
+/// Ticks that a counter can hold; they never outrun instructions.
+pub const TICKS_MAX: u64 = 1 << (INSTRUCTIONS_AT - TICKS_AT);
+/// So many instructions and their ticks make an amount that is added as a 32-bit constant.
+const ADDED_AT_ONCE: i64 = 31;
+
 /// The amount that a count of instructions and ticks adds to the counter register.
 pub fn counter_amount(instructions: u64, ticks: u64) -> i64 {
-    (instructions << 24 | ticks << 6) as i64
+    (instructions << INSTRUCTIONS_AT | ticks << TICKS_AT) as i64
+}
+
+/// The same as constants to be added one after the other.
+pub fn counter_amounts(amount: i64) -> impl Iterator<Item = i32> {
+    let most = ADDED_AT_ONCE << INSTRUCTIONS_AT;
+    let mut left = amount;
+    std::iter::from_fn(move || {
+        let next = left.clamp(-most, most);
+        left -= next;
+        (next != 0).then_some(next as i32)
+    })
+}
+
+/// The counter register when so many instructions may be executed. Its low bits are the shift
+/// count for units.
+pub fn counter_with_budget(instructions: u64) -> u64 {
+    (instructions << INSTRUCTIONS_AT).wrapping_neg() | 32
+}
+
+/// Instructions that have retired between two values of the counter register.
+pub fn instructions_between(start: u64, counter: u64) -> u64 {
+    (counter.wrapping_sub(start) as i64 >> INSTRUCTIONS_AT) as u64
+}
+
+/// Ticks since the counter register was given a budget.
+pub fn ticks_of(counter: u64) -> u64 {
+    counter >> TICKS_AT & (TICKS_MAX - 1)
 }

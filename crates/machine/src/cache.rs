@@ -194,6 +194,18 @@ impl CodeCache {
         Some(self.place(block, &hot, &cold))
     }
 
+    /// Takes back a block that was made for one use, unless others have been made since.
+    pub fn take_back(&mut self, id: u32) {
+        let last = self.blocks.len().checked_sub(1) == Some(id as usize);
+        if !last || self.blocks[id as usize].mode != Mode::Once {
+            return;
+        }
+        let block = self.blocks.pop().expect("just looked at");
+        self.exits.truncate(block.exits.start as usize);
+        self.hot.next = block.hot.start;
+        self.cold.next = block.cold.start;
+    }
+
     /// Forgets which translations could be copied: they would be made differently now.
     pub fn forget_copies(&mut self) {
         self.by_start.clear();

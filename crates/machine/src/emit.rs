@@ -9,8 +9,8 @@ use crate::state;
 /// A host register by its number in the encoding.
 pub type Reg = u8;
 
-/// Counter of retired instructions (bits 24 to 63, from minus the budget) and ticks (bits 6 to
-/// 23); its low six bits are always 32, the shift count for units.
+/// Counter of retired instructions and ticks (see `block::counter_amount`); its low six bits are
+/// always 32, the shift count for units.
 pub const COUNTER: Reg = 9;
 /// First scratch: effective addresses, targets of indirect jumps.
 pub const S: Reg = 10;
@@ -52,16 +52,23 @@ impl Mem {
 pub struct Emitter {
     pub start: u64,
     pub bytes: Vec<u8>,
+    /// Grows with each instruction that writes S.
+    pub writes_of_s: u32,
 }
 
 impl Emitter {
     pub fn new(start: u64) -> Emitter {
-        Emitter { start, bytes: Vec::with_capacity(512) }
+        Emitter { start, bytes: Vec::with_capacity(512), writes_of_s: 0 }
     }
 
     /// The host address of the next byte.
     pub fn here(&self) -> u64 {
         self.start + self.bytes.len() as u64
+    }
+
+    /// To be called for each instruction that writes this register.
+    pub fn note_write(&mut self, to: Reg) {
+        self.writes_of_s += u32::from(to == S);
     }
 
     fn modrm(&mut self, reg: Reg, mem: Mem) {
@@ -114,15 +121,18 @@ impl Emitter {
     }
 
     pub fn load(&mut self, to: Reg, mem: Mem) {
+        self.note_write(to);
         self.op_mem(true, &[0x8b], to, mem);
     }
 
     pub fn load32(&mut self, to: Reg, mem: Mem) {
+        self.note_write(to);
         self.op_mem(false, &[0x8b], to, mem);
     }
 
     /// Loads `size` bytes (1, 2, 4 or 8), zero-extended.
     pub fn load_sized(&mut self, size: usize, to: Reg, mem: Mem) {
+        self.note_write(to);
         match size {
             1 => self.op_mem(false, &[0x0f, 0xb6], to, mem),
             2 => self.op_mem(false, &[0x0f, 0xb7], to, mem),
@@ -159,21 +169,18 @@ impl Emitter {
         self.bytes.extend(value.to_le_bytes());
     }
 
-    /// Stores a sign-extended 32-bit constant as 8 bytes.
-    pub fn store_qword(&mut self, mem: Mem, value: i32) {
-        self.op_mem(true, &[0xc7], 0, mem);
-        self.bytes.extend(value.to_le_bytes());
-    }
-
     pub fn lea(&mut self, to: Reg, mem: Mem) {
+        self.note_write(to);
         self.op_mem(true, &[0x8d], to, mem);
     }
 
     pub fn lea32(&mut self, to: Reg, mem: Mem) {
+        self.note_write(to);
         self.op_mem(false, &[0x8d], to, mem);
     }
 
     pub fn mov(&mut self, to: Reg, from: Reg) {
+        self.note_write(to);
         self.bytes.extend([
             0x48 | (from >> 3) << 2 | to >> 3,
             0x89,
@@ -182,6 +189,7 @@ impl Emitter {
     }
 
     pub fn constant(&mut self, to: Reg, value: u64) {
+        self.note_write(to);
         if let Ok(small) = u32::try_from(value) {
             if to >= 8 {
                 self.bytes.push(0x41);
@@ -198,6 +206,7 @@ impl Emitter {
     }
 
     pub fn not(&mut self, reg: Reg) {
+        self.note_write(reg);
         self.bytes.extend([0x48 | reg >> 3, 0xf7, 0xd0 | reg & 7]);
     }
 
@@ -212,6 +221,12 @@ impl Emitter {
             self.bytes.push(0x41);
         }
         self.bytes.push(0x50 | reg & 7);
+    }
+
+    /// Pushes a sign-extended 32-bit constant.
+    pub fn push_constant(&mut self, value: i32) {
+        self.bytes.push(0x68);
+        self.bytes.extend(value.to_le_bytes());
     }
 
     pub fn push_mem(&mut self, mem: Mem) {
@@ -229,18 +244,21 @@ impl Emitter {
 
     /// `to = from >> (count & 63)`, logical.
     pub fn shrx(&mut self, to: Reg, from: Reg, count: Reg) {
+        self.note_write(to);
         self.vex(2, 3, to, count, 0, from);
         self.bytes.extend([0xf7, 0xc0 | (to & 7) << 3 | from & 7]);
     }
 
     /// `to = from >> (count & 63)`, arithmetic.
     pub fn sarx(&mut self, to: Reg, from: Reg, count: Reg) {
+        self.note_write(to);
         self.vex(2, 2, to, count, 0, from);
         self.bytes.extend([0xf7, 0xc0 | (to & 7) << 3 | from & 7]);
     }
 
     /// `to =` the bits of `from` that the mask in memory selects, packed.
     pub fn pext(&mut self, to: Reg, from: Reg, mask: Mem) {
+        self.note_write(to);
         debug_assert!(mask.base.is_none() && mask.index.is_none());
         self.vex(2, 2, to, from, 0, 0);
         self.bytes.push(0xf5);

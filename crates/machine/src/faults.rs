@@ -5,7 +5,7 @@
 use iced_x86::{Instruction, OpAccess, Register};
 use model::{Address, gpr};
 
-use crate::block::{Block, Mode, Phase, counter_amount};
+use crate::block::{Block, Phase, counter_amount};
 use crate::cache::marks_until;
 use crate::emit::{S, T};
 use crate::state::{HostFault, State};
@@ -88,7 +88,7 @@ pub fn roll_back(state: &mut State, block: &Block) -> RolledBack {
     if let Position::Before(_) = position {
         state.store_log -= stores * STORE_ENTRY;
     }
-    if block.mode == Mode::Fast {
+    if block.mode.counts() {
         let executed = match position {
             Position::Before(n) | Position::Budget(n) => block.counts_before(n),
             Position::StackSet(n, _) => block.counts_before(n + 1),

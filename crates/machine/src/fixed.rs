@@ -49,8 +49,9 @@ impl Fixed {
         let bytes = (size_of::<State>() as u64).next_multiple_of(4096);
         let state = Reservation::new(Some(layout::STATE), bytes, "the processor state")?;
         state.open(0, bytes, "the processor state")?;
-        let probe = Reservation::new(Some(layout::PROBE - 4096), 8192, "the budget probe")?;
-        probe.open(0, 4096, "the budget probe")?;
+        let (start, length) = (layout::PROBE - layout::PROBE_BYTES, layout::PROBE_BYTES);
+        let probe = Reservation::new(Some(start), length + 4096, "the budget probe")?;
+        probe.open(0, length, "the budget probe")?;
         let counters_length = layout::COUNTERS.end - layout::COUNTERS.start;
         let counters =
             Reservation::new(Some(layout::COUNTERS.start), counters_length, "execution counters")?;

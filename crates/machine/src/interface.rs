@@ -151,6 +151,8 @@ pub struct Statistics {
     pub blocks_copied: u64,
     pub instructions_translated: u64,
     pub exits: u64,
+    /// Stretches translated for one use, to meet a limit.
+    pub stretches: u64,
     /// Instructions executed one at a time, and those of them with their operand bound.
     pub singles: u64,
     pub bound: u64,

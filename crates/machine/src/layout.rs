@@ -35,9 +35,10 @@ pub const WRITE_MARK_SHIFT: u32 = 3;
 /// Mark of the 64-byte line at host address h that is read: `h >> 6`.
 pub const READ_MARK_SHIFT: u32 = 6;
 
-/// A page border: bytes below are readable, bytes from here on are not. The count probe reads at
-/// this address plus the signed remaining budget in units of 256 instructions.
-pub const PROBE: u64 = 0x5001_0000;
+/// A page border: so many bytes below are readable, bytes from here on are not. The count probe
+/// reads at this address plus the signed remaining budget in units of 64 instructions.
+pub const PROBE: u64 = 0x5002_0000;
+pub const PROBE_BYTES: u64 = 4 * 4096;
 /// Execution counters, 4 bytes each.
 pub const COUNTERS: Range<u64> = 0x4000_0000..0x5000_0000;
 /// The host's gs base: `u64[2^32]`, for each unit the base of its code map; entries of canonical
@@ -50,7 +51,7 @@ pub const NOWHERE: u64 = DISPLACEMENT + DISPLACEMENT_RESERVED / 2;
 
 /// Logs of the observers: room for what a slice can append at the most.
 pub const FLOW_LOG: Range<u64> = 0x5200_0000..0x5210_0000;
-pub const TARGET_LOG: Range<u64> = 0x5220_0000..0x5260_0000;
-pub const CALL_LOG: Range<u64> = 0x5280_0000..0x5300_0000;
-pub const STORE_LOG: Range<u64> = 0x5300_0000..0x5800_0000;
-pub const RANGE_LOG: Range<u64> = 0x5800_0000..0x5880_0000;
+pub const TARGET_LOG: Range<u64> = 0x5220_0000..0x52b0_0000;
+pub const CALL_LOG: Range<u64> = 0x52c0_0000..0x54e0_0000;
+pub const STORE_LOG: Range<u64> = 0x5500_0000..0x5d00_0000;
+pub const RANGE_LOG: Range<u64> = 0x5d00_0000..0x5e00_0000;

@@ -1,41 +1,51 @@
-//! Running guest code: finding, making, linking and leaving blocks.
+//! The machine and its way through guest code.
 //!
 //! [`Machine::run`] alternates slices of fast code, whose budget keeps a safe distance from the
-//! limit, and single instructions, which meet it exactly.
+//! limit, and stretches and single instructions, which meet it exactly.
 
 #![allow(unsafe_code)] // the state at its fixed address, and entering translated code
 
+mod blocks;
+mod fast;
+mod faulting;
 mod observed;
+mod single;
+mod taken;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
+use iced_x86::{Decoder, DecoderOptions, Instruction};
 use model::{Address, Call, Moment, gpr};
 
-use crate::block::{BLOCK_MAX, Block, COUNT_WITHIN, ExitKind, Mode, Source, counter_amount};
+use crate::block::{BLOCK_MAX, COUNT_WITHIN, TICKS_MAX};
 use crate::cache::CodeCache;
 use crate::code_map::CodeMapTable;
-use crate::directory::{Directory, Single};
-use crate::emulate::{self, Outcome};
-use crate::faults::{self, Position};
+use crate::directory::Directory;
 use crate::fixed::Fixed;
-use crate::memory::{AccessKind, Tables};
+use crate::memory::Tables;
 use crate::observations::Observations;
-use crate::state::{EXIT_FAULT, EXIT_INDIRECT, State, state};
-use crate::translate::{Class, Tools, classify, translate};
+use crate::state::{State, state};
+use crate::translate::Tools;
 use crate::{
-    ControlFlow, Cpu, Error, Exit, FLAG_TRAP, Fault, Limits, Observers, Options, Space, Statistics,
+    ControlFlow, Cpu, Error, Exit, FLAG_TRAP, Limits, Observers, Options, Space, Statistics,
     StoreRecord, TickFilter, entry, layout,
 };
-use observed::{Observing, correct_executions};
+use observed::Observing;
 
 /// Fast code never comes nearer to a limit than this: more than what a block executes before it
 /// looks at the budget.
 const SLACK: u64 = COUNT_WITHIN as u64 + 1;
+/// So near to a limit of instructions, what is left is translated for this one time: fast code
+/// would soon stop at a block that is too long.
+const NEAR: u64 = 40;
 /// Instructions in a slice at the most: the counter's tick field and the guards allow no more.
-pub(crate) const SLICE: u64 = 260_000;
+pub(crate) const SLICE: u64 = 1_040_000;
+const _: () = assert!(SLICE + 2 * BLOCK_MAX as u64 <= TICKS_MAX);
+/// And where calls, stores or control flow are logged: so much of the logs stays in the host's
+/// second cache.
+const LOGGED_SLICE: u64 = 260_000;
 /// Block starts remembered for reports.
 const RECENT: usize = 64;
 
@@ -277,12 +287,14 @@ impl Machine {
             }
             let left = instructions.unwrap_or(u64::MAX).min(ticks.unwrap_or(u64::MAX));
             let careful = self.observing.is_careful(cpu);
-            let step = if left <= SLACK || stuck || hooked && first || careful {
-                stuck = false;
+            let step = if hooked && first || careful {
                 self.single(space, cpu)?
+            } else if left <= SLACK || instructions.is_some_and(|left| left <= NEAR) || stuck {
+                stuck = false;
+                self.stretch(space, cpu, instructions.unwrap_or(u64::MAX))?
             } else {
                 let before = (cpu.instructions, cpu.rip);
-                let budget = (left - SLACK).min(self.observing.piece_max());
+                let budget = (left - SLACK).min(self.slice_max());
                 let step = self.slice(space, cpu, budget)?;
                 stuck = budget <= BLOCK_MAX as u64 && before == (cpu.instructions, cpu.rip);
                 step
@@ -292,441 +304,6 @@ impl Machine {
                 return Ok(exit);
             }
         }
-    }
-
-    /// Executes one instruction under the guest's trap flag.
-    fn trapped(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Exit, Error> {
-        const TRAP_TRACE: i32 = 2;
-        let pushes = fetch(space, cpu.rip)
-            .filter(|i| matches!(i.mnemonic(), Mnemonic::Pushf | Mnemonic::Pushfq));
-        let step = match pushes {
-            Some(instruction) => self.emulate(space, cpu, &instruction, None)?,
-            None => self.single(space, cpu)?,
-        };
-        Ok(match step {
-            Step::Exit(exit) => exit,
-            Step::Continue => {
-                Exit::Fault(Fault { signal: libc::SIGTRAP, code: TRAP_TRACE, address: cpu.rip })
-            }
-        })
-    }
-
-    /// Runs fast code until about `budget` instructions have retired or something is to be done.
-    fn slice(&mut self, space: &mut Space, cpu: &mut Cpu, budget: u64) -> Result<Step, Error> {
-        self.begin_piece(cpu, (budget << 24).wrapping_neg() | 32);
-        let result = self.fast(space, cpu);
-        if self.settle(space, cpu)? {
-            return Ok(Step::Continue);
-        }
-        result
-    }
-
-    fn fast(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Step, Error> {
-        let mut id = match self.fast_block(space, cpu.rip)? {
-            Some(id) => id,
-            None => return Ok(Step::Exit(fetch_fault(space, cpu.rip))),
-        };
-        loop {
-            self.enter(cpu, id);
-            let exit = self.state().exit;
-            let link = match exit {
-                EXIT_FAULT => {
-                    match self.fault(space, cpu)? {
-                        Some(step) => return Ok(step),
-                        None => None, // a miss: rip is the target
-                    }
-                }
-                EXIT_INDIRECT => {
-                    cpu.rip = Address(self.state().s);
-                    None
-                }
-                _ => match self.exit(space, cpu, exit)? {
-                    Some(step) => return Ok(step),
-                    None => Some(exit),
-                },
-            };
-            let flushes = self.cache.flushes;
-            let Some(next) = self.fast_block(space, cpu.rip)? else {
-                return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
-            };
-            match link {
-                Some(exit) if flushes == self.cache.flushes => self.cache.link(exit, next),
-                Some(_) => {}
-                None => self.enter_code_map(space, cpu.rip, next)?,
-            }
-            id = next;
-        }
-    }
-
-    /// What a numbered exit asks for; `None` when the next block is to be linked.
-    fn exit(&mut self, space: &mut Space, cpu: &mut Cpu, exit: u32) -> Result<Option<Step>, Error> {
-        let record = &self.cache.exits[exit as usize];
-        let step = match record.kind {
-            ExitKind::Link { target, .. } => {
-                cpu.rip = target;
-                return Ok(None);
-            }
-            ExitKind::Next { target } => {
-                cpu.rip = target;
-                Step::Continue
-            }
-            ExitKind::Budget { index } => {
-                let block = &self.cache.blocks[record.block as usize];
-                let (total, before) = (block.counts(), block.counts_before(usize::from(index)));
-                let change = counter_amount(before.0, before.1) - counter_amount(total.0, total.1);
-                cpu.rip = block.places[usize::from(index)].address;
-                if self.compiled.executions {
-                    for range in Block::bytes_of(&block.places[..usize::from(index)]) {
-                        self.observations.executions.count(&range, 1);
-                    }
-                }
-                let counter = &mut self.state().counter;
-                *counter = counter.wrapping_add(change as u64);
-                Step::Continue
-            }
-            ExitKind::Trap { address, kind, length } => {
-                cpu.rip = address;
-                Step::Exit(Exit::Trap { kind, length })
-            }
-            ExitKind::Hook { address } => {
-                cpu.rip = address;
-                Step::Exit(Exit::Hook)
-            }
-            ExitKind::Emulate { address } => {
-                cpu.rip = address;
-                match fetch(space, address) {
-                    Some(instruction) => self.emulate(space, cpu, &instruction, None)?,
-                    None => Step::Exit(fetch_fault(space, address)),
-                }
-            }
-        };
-        Ok(Some(step))
-    }
-
-    /// Executes the instruction at `cpu.rip` by itself.
-    fn single(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Step, Error> {
-        self.single_in(space, cpu, Mode::Exact)
-    }
-
-    fn single_in(&mut self, space: &mut Space, cpu: &mut Cpu, mode: Mode) -> Result<Step, Error> {
-        self.observed(space, cpu, |machine, space, cpu| machine.single_unobserved(space, cpu, mode))
-    }
-
-    fn single_unobserved(
-        &mut self,
-        space: &mut Space,
-        cpu: &mut Cpu,
-        mode: Mode,
-    ) -> Result<Step, Error> {
-        // The engine knows what each iteration of a string does.
-        if mode == Mode::Exact
-            && self.observes_memory()
-            && let Some(instruction) = fetch(space, cpu.rip)
-            && matches!(classify(&instruction), Class::String)
-        {
-            return self.emulate(space, cpu, &instruction, None);
-        }
-        self.statistics.singles += 1;
-        self.statistics.bound += u64::from(mode == Mode::Bound);
-        let Some(id) = self.single_block(space, cpu.rip, mode)? else {
-            return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
-        };
-        let place = self.cache.blocks[id as usize].places.first().copied();
-        self.enter(cpu, id);
-        let exit = self.state().exit;
-        let step = match exit {
-            EXIT_FAULT => return self.fault(space, cpu).map(|step| step.unwrap_or(Step::Continue)),
-            EXIT_INDIRECT => {
-                cpu.rip = Address(self.state().s);
-                Step::Continue
-            }
-            _ => self.exit(space, cpu, exit)?.unwrap_or(Step::Continue),
-        };
-        if let Some(place) = place {
-            cpu.instructions += 1;
-            cpu.ticks += u64::from(place.tick);
-        }
-        Ok(step)
-    }
-
-    /// Carries an instruction out in the engine and counts it.
-    fn emulate(
-        &mut self,
-        space: &mut Space,
-        cpu: &mut Cpu,
-        instruction: &Instruction,
-        iterations: Option<u64>,
-    ) -> Result<Step, Error> {
-        self.observed(space, cpu, |machine, space, cpu| {
-            machine.emulate_unobserved(space, cpu, instruction, iterations)
-        })
-    }
-
-    fn emulate_unobserved(
-        &mut self,
-        space: &mut Space,
-        cpu: &mut Cpu,
-        instruction: &Instruction,
-        iterations: Option<u64>,
-    ) -> Result<Step, Error> {
-        self.observing.emulated = true;
-        self.statistics.emulated += 1;
-        let address = cpu.rip;
-        self.save(cpu);
-        cpu.vector = self.state().vector.clone();
-        let outcome = emulate::emulate(space, cpu, instruction, iterations)?;
-        self.state().vector = cpu.vector.clone();
-        self.load(cpu);
-        match outcome {
-            Outcome::Done => {
-                cpu.instructions += 1;
-                Ok(Step::Continue)
-            }
-            Outcome::Partial => Ok(Step::Continue),
-            Outcome::Fault(fault) => Ok(Step::Exit(Exit::Fault(fault))),
-            Outcome::Unsupported => Err(self.unsupported(address, instruction)),
-        }
-    }
-
-    fn unsupported(&self, address: Address, instruction: &Instruction) -> Error {
-        Error::Unsupported { instruction: instruction.to_string(), address }
-    }
-
-    /// Makes the state precise after a host fault and finds out what it was. `None` is a missed
-    /// indirect jump to `cpu.rip`.
-    fn fault(&mut self, space: &mut Space, cpu: &mut Cpu) -> Result<Option<Step>, Error> {
-        self.statistics.faults += 1;
-        let state = self.state();
-        let fault = state.fault;
-        if fault.rip == 0 {
-            cpu.rip = Address(state.s);
-            return Ok(None);
-        }
-        let Some(block) = self.cache.block_at(fault.rip) else {
-            panic!("host fault in the code cache but in no block: {fault:x?}");
-        };
-        let state = self.state_unchecked();
-        let found = faults::roll_back(state, block);
-        let (position, mode) = (found.position, block.mode);
-        if mode == Mode::Fast && self.compiled.executions {
-            correct_executions(&mut self.observations, block, found);
-        }
-        match position {
-            Position::Indirect => {
-                cpu.rip = Address(state.s);
-                if mode != Mode::Fast {
-                    count(cpu, &block.places[0]);
-                    return Ok(Some(Step::Continue));
-                }
-                return Ok(None);
-            }
-            Position::Budget(index) => {
-                cpu.rip = block.places[index].address;
-                return Ok(Some(Step::Continue));
-            }
-            Position::StackSet(index, value) => {
-                let place = block.places[index];
-                state.general[gpr::RSP] = value;
-                cpu.rip = place.address + u64::from(place.length);
-                if mode != Mode::Fast {
-                    count(cpu, &place);
-                }
-                return Ok(Some(Step::Continue));
-            }
-            Position::Before(index) => cpu.rip = block.places[index].address,
-        }
-        self.guest_fault(space, cpu, mode).map(Some)
-    }
-
-    /// The instruction at `cpu.rip` faulted in the host: the guest's doing, or ours to mend.
-    fn guest_fault(&mut self, space: &mut Space, cpu: &mut Cpu, mode: Mode) -> Result<Step, Error> {
-        let host = self.state().fault;
-        let Some(instruction) = fetch(space, cpu.rip) else {
-            return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
-        };
-        if !matches!(host.vector, faults::STACK | faults::PROTECTION | faults::PAGE) {
-            if host.signal == libc::SIGILL && !host_has(&instruction) {
-                return Err(self.unsupported(cpu.rip, &instruction));
-            }
-            return Ok(Step::Exit(Exit::Fault(faults::plain_fault(&host, cpu.rip))));
-        }
-        if host.vector == faults::PAGE
-            && host.error & 2 != 0
-            && let Some(address) = space.guest(host.address)
-            && space.write_fault(address)?
-        {
-            self.drop_stale(space);
-            return self.single(space, cpu);
-        }
-        self.save(cpu);
-        let accesses = faults::accesses(&mut self.tools.info, &instruction, cpu);
-        if mode == Mode::Bound {
-            cpu.vector = self.state().vector.clone();
-            let fault = access_fault(space, cpu, &instruction, &accesses, &host);
-            return Ok(Step::Exit(Exit::Fault(fault)));
-        }
-        self.carry_out(space, cpu, &instruction, &accesses)
-    }
-
-    /// Executes an instruction whose operand the fast sequence cannot reach.
-    fn carry_out(
-        &mut self,
-        space: &mut Space,
-        cpu: &mut Cpu,
-        instruction: &Instruction,
-        accesses: &[faults::Access],
-    ) -> Result<Step, Error> {
-        let plain = translates_bound(instruction) && accesses.len() == 1;
-        if !plain {
-            return self.emulate(space, cpu, instruction, None);
-        }
-        let access = &accesses[0];
-        let canonical = access.address >> 47 == 0;
-        let host = if canonical { space.host(Address(access.address)) } else { None };
-        // Alignment is preserved: it may matter more than the address.
-        self.state().s = host.unwrap_or(layout::NOWHERE + access.address % 4096);
-        self.single_in(space, cpu, Mode::Bound)
-    }
-
-    /// The fast block at `start`, made when there is none; `None` when it cannot be fetched.
-    fn fast_block(&mut self, space: &mut Space, start: Address) -> Result<Option<u32>, Error> {
-        self.remember(start);
-        if let Some(id) = self.directory(space).fast.get(&start) {
-            return Ok(Some(*id));
-        }
-        let Some(id) = self.make(space, start, Mode::Fast)? else { return Ok(None) };
-        let directory = self.directories.entry(space.id()).or_default();
-        let source = self.cache.blocks[id as usize].source.clone();
-        for range in &source.ranges {
-            if !directory.has_pages(range) {
-                space.note_code(range.clone())?;
-            }
-        }
-        directory.insert_fast(start, id, &source.ranges);
-        for exit in self.cache.blocks[id as usize].exits.clone() {
-            let ExitKind::Link { target, .. } = self.cache.exits[exit as usize].kind else {
-                continue;
-            };
-            if let Some(next) = directory.fast.get(&target) {
-                self.cache.link(exit, *next);
-            }
-        }
-        Ok(Some(id))
-    }
-
-    /// The block of the one instruction at `start`, compared with memory before it is used.
-    fn single_block(
-        &mut self,
-        space: &mut Space,
-        start: Address,
-        mode: Mode,
-    ) -> Result<Option<u32>, Error> {
-        let mut bytes = [0; 15];
-        let length = space.fetch(start, &mut bytes);
-        if let Some(single) = self.directory(space).single.get(&(start, mode)) {
-            let single = *single;
-            let n = usize::from(single.length);
-            let source = &self.cache.blocks[single.block as usize].source;
-            if n <= length
-                && single.bytes[..n] == bytes[..n]
-                && counts_the_same(&self.tools, space, source)
-            {
-                return Ok(Some(single.block));
-            }
-        }
-        let Some(block) = self.make(space, start, mode)? else { return Ok(None) };
-        let length = self.cache.blocks[block as usize].source.bytes.len() as u8;
-        let single = Single { block, bytes, length };
-        self.directory(space).single.insert((start, mode), single);
-        Ok(Some(block))
-    }
-
-    fn make(&mut self, space: &Space, start: Address, mode: Mode) -> Result<Option<u32>, Error> {
-        // Nothing is kept of an instruction that is cut off: its rest may come.
-        let mut first = [0; 15];
-        if space.fetch(start, &mut first) < first.len() && fetch(space, start).is_none() {
-            return Ok(None);
-        }
-        let site = match self.cache.site(self.observations.executions.counters()) {
-            Some(site) => site,
-            None => {
-                self.flush();
-                self.cache.site(0).expect("an empty cache has room")
-            }
-        };
-        if mode == Mode::Fast
-            && let Some(id) = self.cache.copy(start, &site, |source| {
-                holds(space, source) && counts_the_same(&self.tools, space, source)
-            })
-        {
-            self.statistics.blocks_copied += 1;
-            return Ok(Some(id));
-        }
-        let translation =
-            translate(&mut self.tools, space, start, mode, self.compiled, &self.hooks, site);
-        self.statistics.blocks_translated += 1;
-        self.statistics.instructions_translated += translation.places.len() as u64;
-        self.observations.executions.add_counters(&translation.counters);
-        Ok(Some(self.cache.insert(start, mode, translation)))
-    }
-
-    fn enter_code_map(&mut self, space: &Space, guest: Address, id: u32) -> Result<(), Error> {
-        let Some(mapping) = space.mapping_at(guest) else { return Ok(()) };
-        let range = mapping.range.clone();
-        let code = self.cache.blocks[id as usize].hot.start;
-        let miss = self.cache.indirect_stub;
-        let directory = self.directories.entry(space.id()).or_default();
-        directory.maps.enter(&mut self.code_maps, guest, &range, code, miss)
-    }
-
-    fn directory(&mut self, space: &Space) -> &mut Directory {
-        self.directories.entry(space.id()).or_default()
-    }
-
-    /// Drops translations of bytes that have changed.
-    fn drop_stale(&mut self, space: &mut Space) {
-        let stale = space.take_stale();
-        if stale.is_empty() {
-            return;
-        }
-        let directory = self.directories.entry(space.id()).or_default();
-        for range in stale {
-            directory.invalidate(&range, &mut self.cache);
-        }
-    }
-
-    /// Drops all translations.
-    fn flush(&mut self) {
-        let counters = self.observations.executions.counters();
-        if counters > 0 {
-            let counters = self.fixed.counters(counters);
-            let may_be_undone = self.observing.may_rewind();
-            self.observations.executions.drop_counters(counters, may_be_undone);
-        }
-        self.cache.flush();
-        let active = self.active;
-        #[expect(clippy::iter_over_hash_type, reason = "every directory gets the same treatment")]
-        for (id, directory) in &mut self.directories {
-            directory.clear();
-            directory.maps.clear(&mut self.code_maps, active == Some(*id));
-        }
-    }
-
-    /// Forgets what was translated for an address space that is gone.
-    pub fn forget_space(&mut self, space: &Space) {
-        if let Some(mut directory) = self.directories.remove(&space.id()) {
-            directory.maps.clear(&mut self.code_maps, self.active == Some(space.id()));
-        }
-        if self.active == Some(space.id()) {
-            self.active = None;
-        }
-    }
-
-    fn remember(&mut self, start: Address) {
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(start);
     }
 
     fn enter_space(&mut self, space: &mut Space, cpu: &Cpu) -> Result<(), Error> {
@@ -815,29 +392,6 @@ fn state_pointer() -> *mut State {
     state()
 }
 
-fn count(cpu: &mut Cpu, place: &crate::block::Place) {
-    cpu.instructions += 1;
-    cpu.ticks += u64::from(place.tick);
-}
-
-/// Whether the bytes that a translation was made from are executable and the same in `space`.
-fn holds(space: &Space, source: &Source) -> bool {
-    let mut bytes = &source.bytes[..];
-    source.ranges.iter().all(|range| {
-        let (wanted, rest) = bytes.split_at((range.end - range.start) as usize);
-        bytes = rest;
-        let mut there = [0; BLOCK_MAX * 15];
-        let there = &mut there[..wanted.len()];
-        space.fetch(range.start, there) == wanted.len() && there == wanted
-    })
-}
-
-/// Whether the branches of a translation count in `space` as they did where it was made.
-fn counts_the_same(tools: &Tools, space: &Space, source: &Source) -> bool {
-    let Some(filter) = &tools.ticks else { return true };
-    source.branches.iter().all(|(address, counted)| filter.counts(space, *address) == *counted)
-}
-
 /// Decodes the instruction at `address`; `None` when it cannot be fetched whole.
 pub(crate) fn fetch(space: &Space, address: Address) -> Option<Instruction> {
     let mut bytes = [0; 15];
@@ -848,59 +402,6 @@ pub(crate) fn fetch(space: &Space, address: Address) -> Option<Instruction> {
     (length > 0 && !(cut && instruction.is_invalid())).then_some(instruction)
 }
 
-/// The fault of fetching at an address that is not executable, or at the page behind one that is.
-fn fetch_fault(space: &Space, rip: Address) -> Exit {
-    let mut bytes = [0; 15];
-    let first = rip + space.fetch(rip, &mut bytes) as u64;
-    if !faults::is_canonical(first.0) {
-        return Exit::Fault(faults::protection_fault(false));
-    }
-    let mapped = space.access(first, 1, AccessKind::Execute).is_err_and(|refused| refused.mapped);
-    Exit::Fault(faults::page_fault(first.0, mapped))
-}
-
-/// The guest fault for an access that the host refused.
-fn access_fault(
-    space: &Space,
-    cpu: &Cpu,
-    instruction: &Instruction,
-    accesses: &[faults::Access],
-    host: &crate::state::HostFault,
-) -> Fault {
-    for access in accesses {
-        let kind = if access.write { AccessKind::Write } else { AccessKind::Read };
-        for part in emulate::parts_by_mask(cpu, instruction, access) {
-            let last = Address(part.end.0.wrapping_sub(1));
-            if !faults::is_canonical(part.start.0) || !faults::is_canonical(last.0) {
-                return faults::protection_fault(access.stack);
-            }
-            if host.vector == faults::PROTECTION {
-                break;
-            }
-            if part.start.0 >> 47 != 0 {
-                return faults::page_fault(part.start.0, false);
-            }
-            if let Err(refused) = space.access(part.start, part.end - part.start, kind) {
-                return faults::page_fault(refused.address.0, refused.mapped);
-            }
-        }
-    }
-    // All of it is accessible: an alignment that the instruction demands.
-    faults::protection_fault(false)
-}
-
 fn has_repeat(instruction: &Instruction) -> bool {
     instruction.has_rep_prefix() || instruction.has_repe_prefix() || instruction.has_repne_prefix()
-}
-
-/// Whether the instruction can run with its one memory operand at a host address in scratch S.
-fn translates_bound(instruction: &Instruction) -> bool {
-    crate::translate::has_memory(instruction) && matches!(classify(instruction), Class::Plain)
-}
-
-/// Whether this host's processor has every feature that the instruction needs, as far as known.
-fn host_has(instruction: &Instruction) -> bool {
-    instruction.is_invalid()
-        || instruction.flow_control() == iced_x86::FlowControl::Exception
-        || crate::features::host_has(instruction)
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use model::{Address, Call, Moment};
 
-use crate::block::BLOCK_MAX;
+use crate::block::{BLOCK_MAX, instructions_between};
 use crate::executions::Executions;
 use crate::faults::STORE_ENTRY;
 use crate::host::Reservation;
@@ -38,6 +38,9 @@ pub struct ControlFlow {
 /// Instructions of a slice that may log something: all of its budget, and those of the last block
 /// that come before the place where it counts.
 const LOGGING: u64 = SLICE + BLOCK_MAX as u64;
+/// Bytes of an entry in the log of calls and returns: where it went; host rsp behind it, with 1 in
+/// the top byte for a call; the counter register.
+pub const CALL_ENTRY: usize = 24;
 /// Bytes of an entry in the log of ranges: an address with the size of an element in its top
 /// byte, and the address behind.
 const RANGE_ENTRY: u64 = 16;
@@ -47,7 +50,7 @@ const STORE_ENTRIES: u64 = 8;
 const _: () = {
     assert!(LOGGING <= length(layout::FLOW_LOG));
     assert!(LOGGING * 8 <= length(layout::TARGET_LOG));
-    assert!(LOGGING * 32 <= length(layout::CALL_LOG));
+    assert!(LOGGING * CALL_ENTRY as u64 <= length(layout::CALL_LOG));
     assert!(LOGGING * RANGE_ENTRY <= length(layout::RANGE_LOG));
     assert!(LOGGING * STORE_ENTRIES * STORE_ENTRY <= length(layout::STORE_LOG));
 };
@@ -123,18 +126,19 @@ impl Observations {
         }
         // The stack may have been another one; its guest address is found from the host's.
         let (mut known, mut back) = (0..0, 0);
-        let calls = words(layout::CALL_LOG, state.call_log).as_chunks::<4>().0;
+        let calls = words(layout::CALL_LOG, state.call_log).as_chunks::<{ CALL_ENTRY / 8 }>().0;
         self.calls.extend(calls.iter().map(|entry| {
-            let retired = (entry[2].wrapping_sub(start) as i64 >> 24) as u64;
-            if !known.contains(&entry[1]) {
-                let there = space.way_back(entry[1]);
+            let (is_call, host) = (entry[1] >> 56 != 0, entry[1] & (u64::MAX >> 8));
+            if !known.contains(&host) {
+                let there = space.way_back(host);
                 (known, back) = there.unwrap_or((0..0, state.stack_back));
             }
+            let instructions = counted + instructions_between(start, entry[2]);
             Call {
-                moment: Moment((counted + retired).wrapping_add(self.clock)),
-                is_call: entry[3] != 0,
+                moment: Moment(instructions.wrapping_add(self.clock)),
+                is_call,
                 target: Address(entry[0]),
-                stack: Address(entry[1].wrapping_add(back)),
+                stack: Address(host.wrapping_add(back)),
             }
         }));
         if keep_stores {

@@ -21,7 +21,8 @@ use iced_x86::{
 use model::Address;
 
 use crate::block::{
-    BLOCK_MAX, Block, COUNT_WITHIN, ExitKind, Mode, Phase, PhaseMark, Place, Source, counter_amount,
+    BLOCK_MAX, Block, COUNT_WITHIN, ExitKind, Mode, Phase, PhaseMark, Place, Source,
+    counter_amount, counter_amounts,
 };
 use crate::emit::{COUNTER, Emitter, Mem, Reg, S, T};
 use crate::executions::Counter;
@@ -59,6 +60,16 @@ enum Cached {
     },
     /// The middle of this unit.
     Unit(u64),
+}
+
+/// The mark whose address is in S, as long as nothing has written S.
+#[derive(Clone, Copy, Debug)]
+struct Marked {
+    /// It is that of the word that lies so many bytes behind a register's value, or behind the
+    /// middle of a unit.
+    base: Cached,
+    offset: i64,
+    writes_of_s: u32,
 }
 
 /// Where the new code goes and what it may refer to.
@@ -101,6 +112,11 @@ pub struct Translator<'a> {
     site: Site,
     out: Translation,
     cached: Cached,
+    /// S holds the value of this guest register, which is one that lives in the state; as long as
+    /// the count of writes of S stays the same.
+    held: Option<(Reg, u32)>,
+    /// S holds the address of a word's mark.
+    marked: Option<Marked>,
     /// Spill slots taken by the current instruction.
     spilled: Vec<(Reg, u8)>,
     side_exits: Vec<flow::SideExit>,
@@ -134,19 +150,26 @@ enum End {
     Hook(Address),
 }
 
-/// Translates the block at `start`, where a whole instruction can be fetched. Bytes are taken from
-/// `space` where they are executable.
+/// Translates the block at `start`, where a whole instruction can be fetched, of `most` instructions
+/// at the most. Bytes are taken from `space` where they are executable.
+#[expect(clippy::too_many_arguments, reason = "all that a translation depends on, once")]
 pub fn translate(
     tools: &mut Tools,
     space: &Space,
     start: Address,
     mode: Mode,
+    most: usize,
     observers: Observers,
     hooks: &BTreeSet<Address>,
     site: Site,
 ) -> Translation {
-    let observers = if mode == Mode::Fast { observers } else { Observers::default() };
-    let decoded = decode(space, start, mode, observers, hooks);
+    let observers = match mode {
+        Mode::Fast => observers,
+        // It is known which of them are executed.
+        Mode::Once => Observers { executions: false, ..observers },
+        Mode::Exact | Mode::Bound => Observers::default(),
+    };
+    let decoded = decode(space, start, mode, most, observers, hooks);
     let branches = match &tools.ticks {
         Some(filter) => decoded.counted_branches(space, filter.as_ref()),
         None => Vec::new(),
@@ -168,6 +191,8 @@ pub fn translate(
         site,
         out,
         cached: Cached::Nothing,
+        held: None,
+        marked: None,
         spilled: Vec::new(),
         side_exits: Vec::new(),
         flow_end: matches!(decoded.end, End::Flow),
@@ -183,10 +208,10 @@ fn decode(
     space: &Space,
     start: Address,
     mode: Mode,
+    limit: usize,
     observers: Observers,
     hooks: &BTreeSet<Address>,
 ) -> Decoded {
-    let limit = if mode == Mode::Fast { BLOCK_MAX } else { 1 };
     let mut decoded = Decoded {
         instructions: Vec::with_capacity(16),
         bytes: Vec::with_capacity(64),
@@ -194,6 +219,7 @@ fn decode(
         sources: Vec::new(),
         end: End::Flow,
     };
+    let branches_max = if mode == Mode::Fast { BRANCHES_MAX } else { 0 };
     let (mut at, mut branches) = (start, 0);
     loop {
         let mut buffer = [0; BLOCK_MAX * 15];
@@ -206,7 +232,7 @@ fn decode(
                 decoded.end = End::Next(at);
                 break None;
             }
-            if mode == Mode::Fast && hooks.contains(&at) {
+            if mode.counts() && hooks.contains(&at) {
                 // A block of its own, found by its place when the hook goes.
                 decoded.end = if decoded.instructions.is_empty() {
                     decoded.sources.push(at.range(1));
@@ -237,10 +263,10 @@ fn decode(
             decoded.instructions.push((instruction, class));
             let target = Address(instruction.near_branch_target());
             match class {
-                Class::Conditional if branches < BRANCHES_MAX && target >= at && limit > 1 => {
+                Class::Conditional if branches < branches_max && target >= at => {
                     branches += 1;
                 }
-                Class::Jump if branches < BRANCHES_MAX && limit > 1 => {
+                Class::Jump if branches < branches_max => {
                     let seen = decoded.instructions.iter().any(|(i, _)| i.ip() == target.0);
                     if seen {
                         break None;
@@ -279,9 +305,8 @@ impl Translator<'_> {
             }
         }
         let total = self.out.places.len();
-        let count_at =
-            if self.mode == Mode::Fast { self.count_place(decoded, total) } else { None };
-        if self.mode == Mode::Fast && total > 0 && count_at.is_none() {
+        let count_at = if self.mode.counts() { self.count_place(decoded, total) } else { None };
+        if self.mode.counts() && total > 0 && count_at.is_none() {
             self.count_without_flags(total);
         }
         for (index, (instruction, class)) in decoded.instructions.iter().enumerate() {
@@ -319,8 +344,9 @@ impl Translator<'_> {
 
     /// Adds the block's counts where the flags are dead; stops when the budget is used up.
     fn count_with_flags(&mut self, index: usize) {
-        let amount = self.total_amount();
-        self.out.hot.add(COUNTER, amount as i32);
+        for amount in counter_amounts(self.total_amount()) {
+            self.out.hot.add(COUNTER, amount);
+        }
         self.mark(Phase::Counted);
         let stub = self.stub(ExitKind::Budget { index: index as u8 });
         self.jump_cold(Some(9), stub);
@@ -332,9 +358,10 @@ impl Translator<'_> {
 
     /// Adds the block's counts without touching flags; a load faults when the budget is used up.
     fn count_without_flags(&mut self, _total: usize) {
-        let amount = self.total_amount();
         self.mark(Phase::Instruction(0));
-        self.out.hot.lea(COUNTER, Mem::base(COUNTER, amount as i32));
+        for amount in counter_amounts(self.total_amount()) {
+            self.out.hot.lea(COUNTER, Mem::base(COUNTER, amount));
+        }
         self.mark(Phase::Counted);
         self.out.hot.sarx(S, COUNTER, COUNTER);
         self.mark(Phase::Probe);
@@ -402,6 +429,7 @@ impl Translator<'_> {
     /// Forgets the cached displacement where the instruction moved its base.
     fn end_instruction(&mut self, instruction: &Instruction) {
         debug_assert!(self.spilled.is_empty());
+        self.move_mark(instruction);
         let Cached::Base { register, drift } = self.cached else { return };
         let drifted = match classify::constant_move(instruction, register) {
             Some(amount) => drift + amount,

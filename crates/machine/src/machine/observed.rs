@@ -11,13 +11,14 @@
 //! watch costs nothing.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use iced_x86::{Code, FlowControl, Instruction, Mnemonic};
+use iced_x86::{FlowControl, Instruction, Mnemonic};
 use model::{Address, Call, Moment, gpr};
 
-use super::{Machine, SLICE, Step, fetch};
-use crate::block::BLOCK_MAX;
-use crate::block::Block;
+use super::taken::is_taken;
+use super::{LOGGED_SLICE, Machine, SLICE, Step, fetch};
+use crate::block::{BLOCK_MAX, Block, Place, instructions_between, ticks_of};
 use crate::emulate;
 use crate::faults::{self, Position, RolledBack};
 use crate::memory::Journal;
@@ -39,6 +40,9 @@ pub struct Piece {
     pub start: u64,
     /// The state when it began, while there are watches.
     before: Option<Box<Cpu>>,
+    /// The instructions that it executes in this order, where translated code does not count
+    /// their executions.
+    pub uncounted: Option<Arc<[Place]>>,
 }
 
 /// What the next instruction may do unseen.
@@ -153,7 +157,7 @@ impl Observing {
     /// A piece has ended without an access to find.
     fn lengthen(&mut self) {
         if self.hit_before == 0 {
-            self.piece_max = (self.piece_max * 2).min(SLICE);
+            self.piece_max = (self.piece_max * 2).min(LOGGED_SLICE);
         }
     }
 
@@ -251,7 +255,7 @@ impl Machine {
             self.observations.executions.accept();
             Box::new(cpu.clone())
         });
-        self.observing.piece = Some(Piece { start, before });
+        self.observing.piece = Some(Piece { start, before, uncounted: None });
     }
 
     /// Ends the running piece of fast code, if any: counts and logs are taken over. True when it
@@ -260,7 +264,7 @@ impl Machine {
         let Some(piece) = self.observing.piece.take() else { return Ok(false) };
         let state = self.state_unchecked();
         let counter = state.counter;
-        let retired = (counter.wrapping_sub(piece.start) as i64 >> 24) as u64;
+        let retired = instructions_between(piece.start, counter);
         // The low bits stay the shift count that translated code takes from it.
         state.counter = 32;
         if let Some(before) = piece.before {
@@ -274,6 +278,11 @@ impl Machine {
             }
             self.observing.lengthen();
         }
+        if let Some(places) = piece.uncounted.filter(|_| self.compiled.executions) {
+            for range in Block::bytes_of(&places[..retired as usize]) {
+                self.observations.executions.count(&range, 1);
+            }
+        }
         let keep = self.observers.stores;
         for range in self.observations.ranges_of(state) {
             space.mark_written(range);
@@ -285,7 +294,7 @@ impl Machine {
             self.harvest_counters();
         }
         cpu.instructions += retired;
-        cpu.ticks += counter >> 6 & 0x3_ffff;
+        cpu.ticks += ticks_of(counter);
         Ok(false)
     }
 
@@ -556,59 +565,6 @@ pub fn correct_executions(observations: &mut Observations, block: &Block, found:
 fn marked_words(address: u64, size: u64) -> Range<Address> {
     let words = if size <= 1 { 1 } else { size.div_ceil(8) + 1 };
     Address(address & !7).range(words * 8)
-}
-
-/// Whether a conditional branch was taken.
-fn is_taken(instruction: &Instruction, before: &Cpu, after: &Cpu) -> bool {
-    let next = instruction.next_ip();
-    if instruction.near_branch_target() != next {
-        return after.rip.0 != next;
-    }
-    // Both ways lead to the same place.
-    let narrow = matches!(
-        instruction.code(),
-        Code::Jecxz_rel8_64
-            | Code::Loop_rel8_64_ECX
-            | Code::Loope_rel8_64_ECX
-            | Code::Loopne_rel8_64_ECX
-    );
-    let count = |cpu: &Cpu| {
-        let value = cpu.general[gpr::RCX];
-        if narrow { value & 0xffff_ffff } else { value }
-    };
-    let zero = before.rflags & 1 << 6 != 0;
-    match instruction.mnemonic() {
-        Mnemonic::Jecxz | Mnemonic::Jrcxz => count(before) == 0,
-        Mnemonic::Loop => count(after) != 0,
-        Mnemonic::Loope => count(after) != 0 && zero,
-        Mnemonic::Loopne => count(after) != 0 && !zero,
-        _ => holds(instruction.condition_code(), before.rflags),
-    }
-}
-
-/// Whether the condition of a jump holds.
-fn holds(condition: iced_x86::ConditionCode, rflags: u64) -> bool {
-    use iced_x86::ConditionCode as C;
-    let flag = |bit: u32| rflags >> bit & 1 != 0;
-    let (carry, parity, zero, sign, overflow) = (flag(0), flag(2), flag(6), flag(7), flag(11));
-    match condition {
-        C::o => overflow,
-        C::no => !overflow,
-        C::b => carry,
-        C::ae => !carry,
-        C::e => zero,
-        C::ne => !zero,
-        C::be => carry || zero,
-        C::a => !carry && !zero,
-        C::s => sign,
-        C::ns => !sign,
-        C::p => parity,
-        C::np => !parity,
-        C::l => sign != overflow,
-        C::ge => sign == overflow,
-        C::le => zero || sign != overflow,
-        _ => !zero && sign == overflow,
-    }
 }
 
 fn is_repeated_string(instruction: &Instruction) -> bool {

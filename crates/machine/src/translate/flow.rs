@@ -6,7 +6,7 @@ use model::Address;
 use super::Translator;
 use super::classify::number;
 use super::operands::is_displaced;
-use crate::block::{ExitKind, Mode};
+use crate::block::{ExitKind, Mode, counter_amounts};
 use crate::emit::{COUNTER, Mem, RSP, S, T};
 
 /// The taken side of a conditional branch inside a block.
@@ -50,7 +50,9 @@ impl Translator<'_> {
             let relative = (hot.bytes.len() - operand - 4) as i32;
             hot.bytes[operand..operand + 4].copy_from_slice(&relative.to_le_bytes());
             let behind = self.amount_behind(index);
-            self.out.hot.lea(COUNTER, Mem::base(COUNTER, -behind as i32));
+            for amount in counter_amounts(-behind) {
+                self.out.hot.lea(COUNTER, Mem::base(COUNTER, amount));
+            }
             self.uncount_executions(index);
             self.go(target);
         }
@@ -103,9 +105,19 @@ impl Translator<'_> {
 
     fn push_return(&mut self, next: u64) {
         self.observe_push();
+        self.push_address(next);
+    }
+
+    /// Pushes an address; whether T was used for it.
+    fn push_address(&mut self, address: u64) -> bool {
+        if let Ok(small) = i32::try_from(address as i64) {
+            self.out.hot.push_constant(small);
+            return false;
+        }
         let t = self.use_t();
-        self.out.hot.constant(t, next);
+        self.out.hot.constant(t, address);
         self.out.hot.push(t);
+        true
     }
 
     /// `jmp` and `call` through a register or memory.
@@ -120,26 +132,26 @@ impl Translator<'_> {
         }
         self.out.hot.find_code_map();
         if instruction.mnemonic() == Mnemonic::Call {
-            self.push_return_keeping_target(instruction.next_ip());
-            self.log_call(true);
-            self.log_target();
-            self.out.hot.find_code_map();
+            let pushed = self.push_return_keeping_target(instruction.next_ip());
+            let logged = self.log_call(true);
+            if self.log_target() || logged || pushed {
+                self.out.hot.find_code_map();
+            }
         } else if self.log_target() {
             self.out.hot.find_code_map();
         }
         self.go_indirect();
     }
 
-    /// As `push_return`, with the target in S.
-    fn push_return_keeping_target(&mut self, next: u64) {
-        if self.observers.written_words || self.observers.stores {
+    /// As `push_return`, with the target in S; whether T was used.
+    fn push_return_keeping_target(&mut self, next: u64) -> bool {
+        let observed = self.observers.written_words || self.observers.stores;
+        if observed {
             self.out.hot.store(Mem::state(crate::state::spill(3)), S);
             self.observe_push();
             self.out.hot.load(S, Mem::state(crate::state::spill(3)));
         }
-        let t = self.use_t();
-        self.out.hot.constant(t, next);
-        self.out.hot.push(t);
+        self.push_address(next) || observed
     }
 
     pub(super) fn ret(&mut self, instruction: &Instruction) {

@@ -7,11 +7,13 @@ use std::ops::Range;
 use iced_x86::{Instruction, OpAccess, OpKind, Register};
 use model::Address;
 
-use super::Translator;
+use super::classify::{self, Class, classify};
+use super::{Cached, Marked, Translator};
 use crate::block::{Block, Phase};
 use crate::emit::{COUNTER, Mem, RSP, Reg, S, T};
 use crate::executions::Counter;
 use crate::layout::COUNTERS;
+use crate::observations::CALL_ENTRY;
 use crate::state::State;
 
 /// How an instruction uses its explicit memory operand.
@@ -59,8 +61,7 @@ impl Translator<'_> {
         if !logs && !uses_s {
             // The operand stays as it is, and with it the displacement in T.
             if marks {
-                self.out.hot.lea(S, mem);
-                self.mark_words(S, used.size);
+                self.mark_words_of(mem, used.size);
             }
             if reads {
                 self.out.hot.lea(S, mem);
@@ -68,7 +69,7 @@ impl Translator<'_> {
             }
             return mem;
         }
-        self.cached = super::Cached::Nothing;
+        self.cached = Cached::Nothing;
         if mem != Mem::base(S, 0) {
             self.out.hot.lea(S, mem);
         }
@@ -89,6 +90,60 @@ impl Translator<'_> {
     pub(super) fn observes_stack_in_scratch(&mut self, instruction: &Instruction) -> bool {
         (self.observers.written_words || self.observers.stores)
             && self.memory_use(instruction).write
+    }
+
+    /// As `mark_words` for an operand, from the address of an earlier mark where that is known.
+    fn mark_words_of(&mut self, mem: Mem, size: usize) {
+        let base = match (mem.base, mem.index, self.cached) {
+            (Some(RSP), None, _) => Cached::Base { register: RSP, drift: 0 },
+            (Some(base), Some((T, 0)), Cached::Base { register, .. }) if base == register => {
+                Cached::Base { register, drift: 0 }
+            }
+            (Some(T), None, unit @ Cached::Unit(_)) => unit,
+            _ => Cached::Nothing,
+        };
+        let offset = i64::from(mem.disp);
+        if let Some(first) = self.earlier_mark(base, offset) {
+            self.store_marks(S, first, size);
+            return;
+        }
+        self.out.hot.lea(S, mem);
+        self.mark_words(S, size);
+        self.remember_mark(base, offset);
+    }
+
+    /// Where the mark of the word there lies, counted from the mark whose address is in S.
+    fn earlier_mark(&self, base: Cached, offset: i64) -> Option<i32> {
+        let marked = self.marked?;
+        let distance = offset - marked.offset;
+        let known = marked.writes_of_s == self.out.hot.writes_of_s
+            && marked.base == base
+            && distance % 8 == 0
+            // Nearer than two islands are to each other: where something was stored, the same
+            // distance leads to the same marks.
+            && distance.unsigned_abs() < 1 << 20;
+        known.then_some(distance as i32 / 8)
+    }
+
+    /// S holds the address of the mark of the word there.
+    fn remember_mark(&mut self, base: Cached, offset: i64) {
+        let writes_of_s = self.out.hot.writes_of_s;
+        self.marked = (base != Cached::Nothing).then_some(Marked { base, offset, writes_of_s });
+    }
+
+    /// Behind an instruction: it may have moved the register that a mark is known by.
+    pub(super) fn move_mark(&mut self, instruction: &Instruction) {
+        let Some(Marked { base: Cached::Base { register, .. }, .. }) = self.marked else { return };
+        let moved = match classify(instruction) {
+            Class::Push if register == RSP => Some(-8),
+            Class::Pop if register == RSP && instruction.op0_register() != Register::RSP => Some(8),
+            _ => classify::constant_move(instruction, register),
+        };
+        if let (Some(amount), Some(marked)) = (moved, &mut self.marked) {
+            marked.offset -= amount;
+        } else if classify::writes(&mut self.tools.info, instruction, register) {
+            self.marked = None;
+        }
     }
 
     /// Marks the words that `size` bytes at the host address in S touch, and the one behind when
@@ -173,17 +228,22 @@ impl Translator<'_> {
         self.mark(Phase::Restored);
     }
 
-    /// Before 8 bytes are pushed; uses both scratch registers.
+    /// Before 8 bytes are pushed; uses S, and T where stores are logged.
     pub(super) fn observe_push(&mut self) {
         if !self.observers.written_words && !self.observers.stores {
             return;
         }
-        self.cached = super::Cached::Nothing;
         if self.observers.written_words {
-            self.out.hot.pext(T, RSP, Mem::state(offset_of!(State, word_mask)));
-            self.store_marks(T, -1, 8);
+            let stack = Cached::Base { register: RSP, drift: 0 };
+            let first = self.earlier_mark(stack, -8).unwrap_or_else(|| {
+                self.out.hot.pext(S, RSP, Mem::state(offset_of!(State, word_mask)));
+                self.remember_mark(stack, 0);
+                -1
+            });
+            self.store_marks(S, first, 8);
         }
         if self.observers.stores {
+            self.cached = Cached::Nothing;
             self.out.hot.lea(S, Mem::base(RSP, -8));
             self.log_store(8);
         }
@@ -208,7 +268,7 @@ impl Translator<'_> {
     }
 
     fn with_flow_log(&mut self, append: impl FnOnce(&mut crate::emit::Emitter)) {
-        self.cached = super::Cached::Nothing;
+        self.cached = Cached::Nothing;
         let cursor = Mem::state(offset_of!(State, flow_log));
         self.out.hot.load(T, cursor);
         append(&mut self.out.hot);
@@ -222,14 +282,17 @@ impl Translator<'_> {
         if !self.observers.calls {
             return false;
         }
-        self.cached = super::Cached::Nothing;
+        self.cached = Cached::Nothing;
         let cursor = Mem::state(offset_of!(State, call_log));
         self.out.hot.load(T, cursor);
         self.out.hot.store(Mem::base(T, 0), S);
         self.out.hot.store(Mem::base(T, 8), RSP);
+        if call {
+            // A host address leaves its top byte free.
+            self.out.hot.store_byte(Mem::base(T, 15), 1);
+        }
         self.out.hot.store(Mem::base(T, 16), COUNTER);
-        self.out.hot.store_qword(Mem::base(T, 24), i32::from(call));
-        self.out.hot.lea(T, Mem::base(T, 32));
+        self.out.hot.lea(T, Mem::base(T, CALL_ENTRY as i32));
         self.out.hot.store(cursor, T);
         true
     }
@@ -239,7 +302,7 @@ impl Translator<'_> {
         if !self.observers.control_flow {
             return false;
         }
-        self.cached = super::Cached::Nothing;
+        self.cached = Cached::Nothing;
         let cursor = Mem::state(offset_of!(State, target_log));
         self.out.hot.load(T, cursor);
         self.out.hot.store(Mem::base(T, 0), S);

@@ -7,13 +7,15 @@ use iced_x86::{Code, Instruction, Mnemonic, OpAccess, OpKind, Register};
 
 use super::classify::number;
 use super::{Cached, Translator, has_memory, is_moffs};
-use crate::block::{Mode, Phase};
+use crate::block::{Mode, Phase, TICKS_MAX};
 use crate::emit::{COUNTER, Mem, RSP, Reg, S, T};
+use crate::layout::GUARD;
 use crate::state::{State, general};
 
-/// Immediates up to which rsp may be moved without looking up its unit again. A slice of the
-/// budget times this stays inside the guards.
-const STACK_MOVE_MAX: i64 = 4096;
+/// Immediates up to which rsp may be moved without looking up its unit again. A slice of such
+/// moves stays inside the guards, and an operand with any displacement from there.
+const STACK_MOVE_MAX: i64 = 1024;
+const _: () = assert!((TICKS_MAX as i64) * STACK_MOVE_MAX + (1 << 31) < GUARD as i64);
 
 /// A register operand that the host's register of that name does not hold.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +62,7 @@ impl Translator<'_> {
             self.out.hot.bytes.extend(bytes);
             return;
         }
-        if self.read_stack_pointer(&instruction) {
+        if self.read_stack_pointer(&instruction) || self.read_displaced(&instruction) {
             return;
         }
         self.rewrite(instruction, explicit, memory, count);
@@ -102,11 +104,14 @@ impl Translator<'_> {
             // Nor can the scratch registers be named in it.
             free = Free { t: false, s: false };
         }
+        debug_assert!(replaced.len() <= 4);
+        // A register that S holds stays there.
+        let held = replaced.iter().position(|item| free.s && self.is_held(item.guest));
+        free.s &= held.is_none();
         for (n, item) in replaced.iter_mut().enumerate() {
-            debug_assert!(n < 4);
-            item.host = match free.pop() {
-                Some(host) => host,
-                None => self.borrow(&guest),
+            item.host = match held {
+                Some(held) if held == n => S,
+                _ => free.pop().unwrap_or_else(|| self.borrow(&guest)),
             };
             if item.host == T {
                 self.cached = Cached::Nothing;
@@ -119,8 +124,11 @@ impl Translator<'_> {
         }
         substitute(&mut instruction, &guest, &replaced);
         self.encode(&instruction);
+        for item in replaced.iter().filter(|item| item.written) {
+            self.out.hot.note_write(item.host);
+        }
         for item in replaced.iter().filter(|item| item.written && item.guest != RSP) {
-            self.out.hot.store(Mem::state(general(item.guest as usize)), item.host);
+            self.store_guest(item.guest, item.host);
         }
         // Last, because it uses the scratch registers.
         for item in replaced.iter().filter(|item| item.written && item.guest == RSP) {
@@ -244,9 +252,53 @@ impl Translator<'_> {
         let host = if is_displaced(to) { S } else { to };
         self.out.hot.lea(host, Mem::sum(RSP, t, 0));
         if is_displaced(to) {
-            self.out.hot.store(Mem::state(general(to as usize)), S);
+            self.store_guest(to, S);
         }
         true
+    }
+
+    /// `mov` of a displaced register to one that is not, without a scratch register.
+    fn read_displaced(&mut self, instruction: &Instruction) -> bool {
+        let wide = match instruction.code() {
+            Code::Mov_rm64_r64 | Code::Mov_r64_rm64 => true,
+            Code::Mov_rm32_r32 | Code::Mov_r32_rm32 => false,
+            _ => return false,
+        };
+        let register = |n| match instruction.op_kind(n) {
+            OpKind::Register => number(instruction.op_register(n)),
+            _ => None,
+        };
+        let (Some(to), Some(from)) = (register(0), register(1)) else { return false };
+        if is_displaced(to) || to == RSP || !is_displaced(from) || self.is_held(from) {
+            return false;
+        }
+        let slot = Mem::state(general(from as usize));
+        if wide {
+            self.out.hot.load(to, slot);
+        } else {
+            self.out.hot.load32(to, slot);
+        }
+        true
+    }
+
+    /// Whether S holds the value of a guest register.
+    fn is_held(&self, guest: Reg) -> bool {
+        self.held == Some((guest, self.out.hot.writes_of_s))
+    }
+
+    /// Stores the value of a displaced guest register.
+    pub(super) fn store_guest(&mut self, guest: Reg, from: Reg) {
+        self.out.hot.store(Mem::state(general(guest as usize)), from);
+        self.guest_stored(guest, from == S);
+    }
+
+    /// The value of a displaced guest register in the state has changed; to that in S or another.
+    pub(super) fn guest_stored(&mut self, guest: Reg, in_s: bool) {
+        if in_s {
+            self.held = Some((guest, self.out.hot.writes_of_s));
+        } else if self.is_held(guest) {
+            self.held = None;
+        }
     }
 
     /// Loads a guest register's value into a host register.
@@ -254,8 +306,15 @@ impl Translator<'_> {
         if guest == RSP {
             self.out.hot.load(to, Mem::state(offset_of!(State, stack_back)));
             self.out.hot.lea(to, Mem::sum(RSP, to, 0));
+        } else if self.is_held(guest) {
+            if to != S {
+                self.out.hot.mov(to, S);
+            }
         } else if is_displaced(guest) {
             self.out.hot.load(to, Mem::state(general(guest as usize)));
+            if to == S {
+                self.held = Some((guest, self.out.hot.writes_of_s));
+            }
         } else {
             self.out.hot.mov(to, guest);
         }
@@ -275,6 +334,9 @@ impl Translator<'_> {
     /// The operand's guest address in a host register that may be S or the base itself.
     fn component(&mut self, register: Register, to: Reg) -> Option<Reg> {
         let guest = number(register)?;
+        if self.is_held(guest) {
+            return Some(S);
+        }
         if is_displaced(guest) || guest == RSP {
             if to == T {
                 self.cached = Cached::Nothing;
@@ -374,8 +436,16 @@ impl Translator<'_> {
     /// S = the effective address without segment base, as the guest computes it.
     pub(super) fn effective_address(&mut self, instruction: &Instruction) {
         let (base, index) = (instruction.memory_base(), instruction.memory_index());
+        let narrow = base.is_gpr32() || index.is_gpr32();
+        self.effective_address_in(S, narrow, instruction);
+    }
+
+    /// The effective address, or its lower half, in a register.
+    fn effective_address_in(&mut self, to: Reg, narrow: bool, instruction: &Instruction) {
+        let (base, index) = (instruction.memory_base(), instruction.memory_index());
         if base == Register::None && index == Register::None || base.is_ip() {
-            self.out.hot.constant(S, instruction.memory_displacement64());
+            let address = instruction.memory_displacement64();
+            self.out.hot.constant(to, if narrow { address & 0xffff_ffff } else { address });
             return;
         }
         let host_base = self.component(base, S);
@@ -388,10 +458,10 @@ impl Translator<'_> {
             disp: instruction.memory_displacement64() as i32,
             gs: false,
         };
-        if base.is_gpr32() || index.is_gpr32() {
-            self.out.hot.lea32(S, mem);
+        if narrow {
+            self.out.hot.lea32(to, mem);
         } else {
-            self.out.hot.lea(S, mem);
+            self.out.hot.lea(to, mem);
         }
     }
 
@@ -422,34 +492,28 @@ impl Translator<'_> {
             self.out.hot.bytes.extend(bytes);
             return;
         }
-        self.effective_address(instruction);
         let size = instruction.op0_register().size();
-        if to == RSP {
-            // Only the full and the 32-bit form make sense; the 16-bit one is merged.
-            if size == 2 {
+        let narrow = size == 4 || base.is_gpr32() || index.is_gpr32();
+        if size == 2 {
+            self.effective_address(instruction);
+            // Merged into what is there.
+            if to == RSP {
                 self.load_guest(T, RSP);
                 self.cached = Cached::Nothing;
                 self.merge_word(T, S);
                 self.set_stack(T);
-                return;
-            }
-            self.truncate(size);
-            self.set_stack(S);
-        } else if size == 2 {
-            self.merge_into_guest(to);
-        } else {
-            self.truncate(size);
-            if is_displaced(to) {
-                self.out.hot.store(Mem::state(general(to as usize)), S);
             } else {
-                self.out.hot.mov(to, S);
+                self.merge_into_guest(to);
             }
-        }
-    }
-
-    fn truncate(&mut self, size: usize) {
-        if size == 4 {
-            self.out.hot.bytes.extend([0x45, 0x89, 0xd2]); // mov r10d, r10d
+        } else if displaced {
+            self.effective_address_in(S, narrow, instruction);
+            if to == RSP {
+                self.set_stack(S);
+            } else {
+                self.store_guest(to, S);
+            }
+        } else {
+            self.effective_address_in(to, narrow, instruction);
         }
     }
 
@@ -468,7 +532,7 @@ impl Translator<'_> {
             self.cached = Cached::Nothing;
             self.load_guest(T, to);
             self.merge_word(T, S);
-            self.out.hot.store(Mem::state(general(to as usize)), T);
+            self.store_guest(to, T);
         } else {
             self.merge_word(to, S);
         }

@@ -33,6 +33,7 @@ impl Translator<'_> {
                     self.out.hot.push_mem(slot);
                 } else {
                     self.out.hot.pop_mem(slot);
+                    self.guest_stored(guest, false);
                 }
             }
             Some(RSP) if push => {
