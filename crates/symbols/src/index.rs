@@ -280,15 +280,11 @@ impl<'a> Reader<'_, '_, 'a> {
     }
 
     fn add(&mut self, entry: &Entry<'a>, id: DieId, kind: NameKind) {
-        let mut scope = self.open.last().map(|(_, scope)| *scope);
+        let scope = self.scope_around(entry);
         let name = self.name(entry).or_else(|| {
-            // A definition outside of its class, or of what was declared before.
             let declared = entry.attr_value(constants::DW_AT_specification)?;
             let declared = self.debug.target(self.id, declared)?;
             let die = self.debug.die(declared).ok()?;
-            if declared.unit == self.id {
-                scope = self.scope_of(declared.offset as usize);
-            }
             let value = die.entry.attr_value(constants::DW_AT_name)?;
             self.debug.bytes(declared.unit, &die.unit, value)
         });
@@ -299,7 +295,7 @@ impl<'a> Reader<'_, '_, 'a> {
     }
 
     fn open(&mut self, entry: &Entry<'a>, depth: isize) {
-        let parent = self.open.last().map(|(_, scope)| *scope);
+        let parent = self.scope_around(entry);
         let around = parent.map_or(0, |scope| self.part.scopes[scope as usize].path_hash);
         let anonymous: &[u8] = match entry.tag() {
             constants::DW_TAG_namespace => b"(anonymous namespace)",
@@ -311,6 +307,15 @@ impl<'a> Reader<'_, '_, 'a> {
         let start = entry.offset().0;
         self.scopes.push(start..usize::MAX);
         self.open.push((depth, index));
+    }
+
+    /// The scope of an entry, which is that of its declaration for what is defined outside of its
+    /// class or namespace.
+    fn scope_around(&self, entry: &Entry<'a>) -> Option<u32> {
+        match entry.attr_value(constants::DW_AT_specification) {
+            Some(AttributeValue::UnitRef(offset)) => self.scope_of(offset.0),
+            _ => self.open.last().map(|(_, scope)| *scope),
+        }
     }
 
     /// The scope that an earlier entry is in.

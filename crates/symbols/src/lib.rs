@@ -27,6 +27,7 @@ mod ranges;
 mod search;
 mod sources;
 mod symtab;
+mod types;
 mod units;
 mod walk;
 
@@ -45,3 +46,8 @@ pub use names::{GroupKind, Name, NamePart, demangle};
 pub use ranges::{LinkAddress, LinkRange};
 pub use search::Found;
 pub use symtab::{Symbol, SymbolKind};
+pub use types::{
+    Access, Array, Base, Composite, CompositeKind, Computation, Count, Dimension, Encoding,
+    Enumeration, Member, MemberPlace, Qualifier, Signature, StaticMember, TemplateArgument,
+    TemplateValue, Type, TypeId, TypeKind, Variant, Variants,
+};

@@ -9,6 +9,7 @@ use crate::functions::{Activation, Function};
 use crate::index::{NameKind, Named, base_name};
 use crate::names::Name;
 use crate::ranges::link_range;
+use crate::types::TypeId;
 
 /// A function and all code that was made of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,14 @@ pub struct NamedThing {
     pub full_name: String,
     /// For a symbol or source file there is none.
     pub id: Option<DieId>,
+}
+
+impl NamedThing {
+    /// Of a type.
+    pub fn type_id(&self) -> Option<TypeId> {
+        let is_type = matches!(self.kind, NameKind::Type | NameKind::TypeDeclaration);
+        self.id.filter(|_| is_type).map(TypeId)
+    }
 }
 
 impl<'a> Debug<'a> {

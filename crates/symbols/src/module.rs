@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::debug::Debug;
+use crate::die::DieId;
 use crate::error::{Error, Trouble};
 use crate::functions::Activation;
 use crate::image::Image;
@@ -13,6 +14,7 @@ use crate::lookup::{FunctionCode, NamedThing};
 use crate::owner::Owner;
 use crate::search::Found;
 use crate::symtab::Symbol;
+use crate::types::{Signature, Type, TypeId};
 use crate::{Bytes, LinkAddress};
 
 /// How much a module may hold on to.
@@ -161,5 +163,28 @@ impl Module {
     /// The names that fit best what was typed so far, best first.
     pub fn search(&self, typed: &str, limit: usize) -> Vec<Found> {
         self.with(|debug| debug.search(typed, limit))
+    }
+
+    /// A type; of a declaration, its definition wherever in the module that is.
+    pub fn type_(&self, id: TypeId) -> Result<Type, Error> {
+        self.with(|debug| debug.read_type(id))
+    }
+
+    /// The name of a type as its language writes it, with paths. No type is `void` or `()`.
+    pub fn type_name(&self, id: Option<TypeId>) -> String {
+        self.with(|debug| debug.type_name(id))
+    }
+
+    /// What a function takes and gives.
+    pub fn signature(&self, function: DieId) -> Result<Signature, Error> {
+        self.with(|debug| debug.signature(&debug.die(function)?))
+    }
+
+    /// The type of a variable, member or parameter, the result of a function.
+    pub fn type_of(&self, id: DieId) -> Option<TypeId> {
+        self.with(|debug| {
+            let origins = debug.origins(debug.die(id).ok()?);
+            origins.iter().find_map(|die| debug.type_of(die))
+        })
     }
 }

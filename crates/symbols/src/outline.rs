@@ -198,14 +198,19 @@ impl<'a> Reader<'_, 'a> {
     fn open_scope(&mut self, entry: &Entry<'a>, depth: isize) {
         let name = entry.attr_value(constants::DW_AT_name);
         let name = name.and_then(|name| self.debug.bytes(self.id, &self.unit, name));
-        let parent = self.stack.iter().rev().find_map(|(_, open)| match open {
+        let around = self.stack.iter().rev().find_map(|(_, open)| match open {
             Open::Scope(index) => Some(*index),
             _ => None,
         });
+        // What is defined outside of the scope that declares it belongs to that.
+        let parent = match entry.attr_value(constants::DW_AT_specification) {
+            Some(gimli::AttributeValue::UnitRef(offset)) => self.outline.scope_of(offset.0),
+            _ => around,
+        };
         let start = entry.offset().0;
         let index = self.outline.scopes.len() as u32;
         self.outline.scopes.push(Scope {
-            offsets: start..start + 1,
+            offsets: start..usize::MAX,
             name,
             tag: entry.tag(),
             parent,
