@@ -17,6 +17,7 @@ use crate::search::PlainSymbol;
 use crate::sources::Sources;
 use crate::symtab::SymbolTable;
 use crate::units::{DebugFile, Dwarf, R, UnitHead, text};
+use crate::unwind::UnwindIndex;
 use crate::{Error, LinkAddress, Options};
 
 /// Which file a unit is in.
@@ -57,6 +58,7 @@ pub(crate) struct Debug<'a> {
     pub sources: OnceLock<Sources>,
     pub index: OnceLock<Index<'a>>,
     pub plain_symbols: OnceLock<Vec<PlainSymbol>>,
+    pub unwind: OnceLock<UnwindIndex>,
 }
 
 impl<'a> Debug<'a> {
@@ -101,6 +103,7 @@ impl<'a> Debug<'a> {
             sources: OnceLock::new(),
             index: OnceLock::new(),
             plain_symbols: OnceLock::new(),
+            unwind: OnceLock::new(),
         })
     }
 

@@ -339,7 +339,7 @@ fn hash(around: u64, name: R<'_>) -> u64 {
 }
 
 /// Whether an expression gives a place that does not depend on a frame: DWARF 5, 2.5.1.
-fn is_static(expression: &[u8]) -> bool {
+pub(crate) fn is_static(expression: &[u8]) -> bool {
     // Thread-local ones begin with an operand of 4 or 8 bytes or an index.
     let first = expression.first().copied().map(gimli::DwOp);
     matches!(

@@ -10,7 +10,9 @@ mod cache;
 mod debug;
 mod die;
 mod error;
+mod evaluate;
 mod file;
+mod frame;
 mod functions;
 mod image;
 mod index;
@@ -29,11 +31,14 @@ mod sources;
 mod symtab;
 mod types;
 mod units;
+mod unwind;
+mod variables;
 mod walk;
 
 pub use bytes::Bytes;
 pub use die::DieId;
 pub use error::{Error, Trouble};
+pub use frame::{Frame, Location, Piece, Place};
 pub use functions::{Activation, Function, SourcePlace};
 pub use image::{Image, Section, Segment};
 pub use index::NameKind;
@@ -51,3 +56,5 @@ pub use types::{
     Enumeration, Member, MemberPlace, Qualifier, Signature, StaticMember, TemplateArgument,
     TemplateValue, Type, TypeId, TypeKind, Variant, Variants,
 };
+pub use unwind::{Caller, CfaRule, RegisterRule, Saved, UnwindRow};
+pub use variables::{Variable, VariableKind};

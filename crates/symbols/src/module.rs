@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use model::Address;
+
 use crate::debug::Debug;
 use crate::die::DieId;
 use crate::error::{Error, Trouble};
+use crate::frame::{Frame, Location};
 use crate::functions::Activation;
 use crate::image::Image;
 use crate::index::NameKind;
@@ -14,7 +17,9 @@ use crate::lookup::{FunctionCode, NamedThing};
 use crate::owner::Owner;
 use crate::search::Found;
 use crate::symtab::Symbol;
-use crate::types::{Signature, Type, TypeId};
+use crate::types::{Dimension, MemberPlace, Signature, Type, TypeId};
+use crate::unwind::{Caller, UnwindRow};
+use crate::variables::Variable;
 use crate::{Bytes, LinkAddress};
 
 /// How much a module may hold on to.
@@ -186,5 +191,65 @@ impl Module {
             let origins = debug.origins(debug.die(id).ok()?);
             origins.iter().find_map(|die| debug.type_of(die))
         })
+    }
+
+    /// The variables that an activation can see at an address, those of the innermost block
+    /// first; globals are found by [`Module::things_named`].
+    pub fn variables(&self, instance: DieId, address: LinkAddress) -> Result<Vec<Variable>, Error> {
+        self.with(|debug| debug.variables(instance, address.0))
+    }
+
+    /// What is known about a variable, such as a global one. None if it has no name.
+    pub fn variable(&self, id: DieId) -> Result<Option<Variable>, Error> {
+        self.with(|debug| debug.variable(id))
+    }
+
+    /// Where a variable is in a frame whose next instruction is at an address. For frames that
+    /// called, pass an address inside the call: the return address less 1.
+    pub fn locate(
+        &self,
+        variable: DieId,
+        address: LinkAddress,
+        frame: &dyn Frame,
+    ) -> Result<Location, Error> {
+        self.with(|debug| debug.locate(variable, address.0, frame))
+    }
+
+    /// The address of a member or base whose place depends on the value at `object`.
+    pub fn member_address(
+        &self,
+        place: &MemberPlace,
+        object: Address,
+        address: LinkAddress,
+        frame: &dyn Frame,
+    ) -> Result<Address, Error> {
+        match place {
+            MemberPlace::Bytes(offset) => Ok(object + *offset),
+            MemberPlace::Bits { offset, .. } => Ok(object + *offset / 8),
+            MemberPlace::Computed(computation) => {
+                let compute = |d: &Debug<'_>| d.compute(computation, object, address.0, frame);
+                self.with(|debug| compute(debug)).map(Address)
+            }
+        }
+    }
+
+    /// The number of elements of an array dimension, which may depend on a frame.
+    pub fn count(
+        &self,
+        dimension: &Dimension,
+        address: LinkAddress,
+        frame: &dyn Frame,
+    ) -> Result<Option<u64>, Error> {
+        self.with(|debug| debug.count(dimension, address.0, frame))
+    }
+
+    /// How to get from an instruction to the caller of its function.
+    pub fn unwind_row(&self, address: LinkAddress) -> Result<Option<UnwindRow>, Error> {
+        self.with(|debug| debug.unwind_row(address.0))
+    }
+
+    /// Where the registers of a frame's caller are. None if nothing is said about the address.
+    pub fn caller(&self, address: LinkAddress, frame: &dyn Frame) -> Result<Option<Caller>, Error> {
+        self.with(|debug| debug.caller(address.0, frame))
     }
 }

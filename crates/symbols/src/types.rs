@@ -4,6 +4,8 @@ mod numbers;
 mod print;
 mod read;
 
+pub(crate) use numbers::constant;
+
 use crate::die::DieId;
 use crate::functions::SourcePlace;
 use crate::language::Language;
@@ -126,8 +128,8 @@ pub enum MemberPlace {
 /// An expression whose value depends on memory or registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Computation {
-    pub(crate) unit: DieId,
-    pub(crate) expression: Vec<u8>,
+    /// The entry with the expression.
+    pub(crate) entry: DieId,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

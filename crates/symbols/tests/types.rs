@@ -27,7 +27,7 @@ fn walk(out: &mut String, module: &Module, path: &str, id: Option<TypeId>, depth
     };
     let type_ = module.type_(id).unwrap();
     let size = type_.size.unwrap_or(0);
-    let mut inner = |out: &mut String, path: &str, id| {
+    let inner = |out: &mut String, path: &str, id| {
         if depth < DEPTH_MAX {
             walk(out, module, path, id, depth + 1);
         }

@@ -252,12 +252,11 @@ impl<'a> Debug<'a> {
         if let Some(AttributeValue::Exprloc(expression)) = location
             && number(constants::DW_AT_data_member_location).is_none()
         {
-            let expression = expression.0.slice().to_vec();
             // Version 3: `DW_OP_plus_uconst N`.
-            if let Some(offset) = plus_constant(&expression) {
+            if let Some(offset) = plus_constant(expression.0.slice()) {
                 return MemberPlace::Bytes(offset);
             }
-            return MemberPlace::Computed(Computation { unit: die.id, expression });
+            return MemberPlace::Computed(Computation { entry: die.id });
         }
         let bytes = location.and_then(unsigned).unwrap_or(0);
         let Some(size) = bits else { return MemberPlace::Bytes(bytes) };
@@ -367,10 +366,9 @@ impl<'a> Debug<'a> {
         let upper = value(constants::DW_AT_upper_bound);
         let count = match (value(constants::DW_AT_count).and_then(constant), upper) {
             (Some(count), _) => u64::try_from(count).map_or(Count::Unknown, Count::Known),
-            (None, Some(AttributeValue::Exprloc(expression))) => Count::Computed(Computation {
-                unit: die.id,
-                expression: expression.0.slice().to_vec(),
-            }),
+            (None, Some(AttributeValue::Exprloc(_))) => {
+                Count::Computed(Computation { entry: die.id })
+            }
             (None, Some(value)) => match (constant(value), self.target(die.id.unit, value)) {
                 (Some(upper), _) => {
                     // -1, also as 32 bits: no elements.
