@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use gimli::{LittleEndian, Section as _, SectionId};
+use gimli::{AttributeValue, LittleEndian, Section as _, SectionId};
 
 use crate::cache::Cache;
 use crate::error::Troubles;
 use crate::file::File;
 use crate::image::Image;
 use crate::index::Index;
+use crate::language::Language;
 use crate::lines::UnitLines;
 use crate::outline::UnitFunctions;
 use crate::owner::Owner;
@@ -69,7 +70,8 @@ impl<'a> Debug<'a> {
         let (symbols, (main, alternate)) = rayon::join(
             || SymbolTable::new(&owner.image, owner.debug.as_ref(), &image),
             || {
-                let read = |dwarf, label: &str| DebugFile::new(dwarf, label.to_owned(), troubles);
+                let read =
+                    |dwarf, label: &str| DebugFile::new(dwarf, label.to_owned(), troubles, true);
                 let mut main = load(owner.main(), None);
                 let alternate = owner.alternate.as_ref().map(|file| {
                     main.set_sup(load(file, None));
@@ -79,7 +81,9 @@ impl<'a> Debug<'a> {
                 (main, alternate)
             },
         );
-        let (main, ranges) = main;
+        let (mut main, ranges) = main;
+        let mut alternate = alternate;
+        pass_languages_on(&mut main, alternate.as_mut());
         let ranges = ranges.into_iter().zip(0..).flat_map(|(ranges, unit)| {
             let code = ranges.into_iter().filter(|range| image.is_code(LinkAddress(range.start)));
             code.map(move |range| (range, unit)).collect::<Vec<_>>()
@@ -217,7 +221,7 @@ impl<'a> Debug<'a> {
                 load(file, Some(&self.main.dwarf))
             }
         };
-        let (mut file, _) = DebugFile::new(dwarf, name, self.troubles());
+        let (mut file, _) = DebugFile::new(dwarf, name, self.troubles(), false);
         for head in &mut file.units {
             head.take_from_skeleton(skeleton);
         }
@@ -257,6 +261,41 @@ impl<'a> Debug<'a> {
     /// Bytes in use for details of units.
     pub fn cached_bytes(&self) -> usize {
         self.units.bytes() + self.lines.bytes() + self.functions.bytes()
+    }
+}
+
+/// Units made by dwz have no language but that of the units that import them.
+fn pass_languages_on<'a>(main: &mut DebugFile<'a>, mut alternate: Option<&mut DebugFile<'a>>) {
+    let mut work = Vec::new();
+    let of = |file: u32, head: &UnitHead<'_>| -> Vec<(u32, usize, Language)> {
+        let targets = head.imports.iter().filter_map(|import| match import {
+            AttributeValue::DebugInfoRef(offset) => Some((file, offset.0, head.language)),
+            AttributeValue::DebugInfoRefSup(offset) => {
+                Some((place::ALTERNATE, offset.0, head.language))
+            }
+            _ => None,
+        });
+        targets.collect()
+    };
+    for head in &main.units {
+        if head.language != Language::Unknown {
+            work.extend(of(place::MAIN, head));
+        }
+    }
+    // Each unit gets a language once, so this ends.
+    work.reverse();
+    while let Some((file, offset, language)) = work.pop() {
+        let file_units = match (file, alternate.as_deref_mut()) {
+            (place::MAIN, _) => &mut *main,
+            (_, Some(alternate)) => alternate,
+            (_, None) => continue,
+        };
+        let Some((unit, _)) = file_units.unit_at(offset) else { continue };
+        let head = &mut file_units.units[unit as usize];
+        if head.language == Language::Unknown {
+            head.language = language;
+            work.extend(of(file, head));
+        }
     }
 }
 

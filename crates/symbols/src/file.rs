@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use object::read::elf::{ElfFile64, ElfSection64};
 use object::{LittleEndian, Object, ObjectSection, SectionFlags};
-use rayon::prelude::*;
 
 use crate::{Bytes, Error};
 
@@ -60,8 +59,9 @@ impl File {
                 Err(what) => broken.push((name.to_owned(), what)),
             }
         }
+        // Not in parallel: files of split DWARF are read in parallel tasks already, which hold locks.
         let unpacked: Vec<_> = packed
-            .into_par_iter()
+            .into_iter()
             .map(|(name, section)| {
                 let data = section.uncompressed_data().map(|data| data.into_owned());
                 (name, data)

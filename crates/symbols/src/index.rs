@@ -9,8 +9,9 @@ use gimli::{Abbreviation, AttributeValue, constants};
 use rayon::prelude::*;
 use rustc_hash::FxHasher;
 
-use crate::debug::{Debug, UnitId};
+use crate::debug::{Debug, UnitId, place};
 use crate::die::DieId;
+use crate::parallel::apart;
 use crate::units::{Entry, R, text};
 use crate::walk::Visitor;
 
@@ -120,7 +121,7 @@ struct Part<'a> {
 
 impl<'a> Debug<'a> {
     pub fn index(&self) -> &Index<'a> {
-        self.index.get_or_init(|| self.build_index())
+        self.index.get_or_init(|| apart(|| self.build_index()))
     }
 
     fn build_index(&self) -> Index<'a> {
@@ -166,7 +167,9 @@ impl<'a> Debug<'a> {
     fn index_unit(&self, id: UnitId) -> Part<'a> {
         let mut part = Part::default();
         let Ok(head) = self.head(id) else { return part };
-        if head.split_name.is_some() && self.full_unit(id.unit) != id {
+        // The rest of a unit is in its `.dwo` file. (LLVM names that file there as well.)
+        let skeleton = id.file == place::MAIN && head.split_name.is_some();
+        if skeleton && self.full_unit(id.unit) != id {
             return part;
         }
         let unit = match self.unit(id) {

@@ -24,6 +24,7 @@ mod module;
 mod names;
 mod outline;
 mod owner;
+mod parallel;
 mod prologue;
 mod ranges;
 mod search;

@@ -9,6 +9,7 @@ use crate::debug::Debug;
 use crate::die::DieId;
 use crate::index::{NameKind, base_name};
 use crate::names::{Name, demangle};
+use crate::parallel::apart;
 
 /// Something that fits what was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,22 +111,23 @@ impl<'a> Debug<'a> {
 
     /// Symbols of what has no debug information.
     fn plain_symbols(&self) -> &[PlainSymbol] {
-        self.plain_symbols.get_or_init(|| {
-            let names: Vec<_> = self.symbols.names().collect();
-            let plain = names.into_par_iter().filter_map(|(name, kind, address)| {
-                let code = kind.is_code();
-                if code && self.unit_ranges.containing(address).next().is_some() {
-                    return None;
-                }
-                let name = String::from_utf8_lossy(name);
-                let name = demangle(&name).unwrap_or_else(|| name.into_owned());
-                Some(PlainSymbol { base: Name::parse(&name).base(), name, address })
-            });
-            let mut plain: Vec<PlainSymbol> = plain.collect();
-            plain.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
-            plain.dedup_by(|a, b| a.name == b.name && a.address == b.address);
-            plain
-        })
+        self.plain_symbols.get_or_init(|| apart(|| self.read_plain_symbols()))
+    }
+
+    fn read_plain_symbols(&self) -> Vec<PlainSymbol> {
+        let names: Vec<_> = self.symbols.names().collect();
+        let plain = names.into_par_iter().filter_map(|(name, kind, address)| {
+            if kind.is_code() && self.unit_ranges.containing(address).next().is_some() {
+                return None;
+            }
+            let name = String::from_utf8_lossy(name);
+            let name = demangle(&name).unwrap_or_else(|| name.into_owned());
+            Some(PlainSymbol { base: Name::parse(&name).base(), name, address })
+        });
+        let mut plain: Vec<PlainSymbol> = plain.collect();
+        plain.sort_by(|a, b| (&a.name, a.address).cmp(&(&b.name, b.address)));
+        plain.dedup_by(|a, b| a.name == b.name && a.address == b.address);
+        plain
     }
 }
 

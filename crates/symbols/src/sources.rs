@@ -8,6 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::debug::{Debug, UnitId};
 use crate::error::Error;
 use crate::lines::{Line, LineRange, SourceFile, ranges_of_file};
+use crate::parallel::apart;
 
 /// All source files, ascending by path, with the units that mention them.
 #[derive(Debug, Default)]
@@ -27,7 +28,7 @@ impl Sources {
 
 impl<'a> Debug<'a> {
     pub fn sources(&self) -> &Sources {
-        self.sources.get_or_init(|| self.read_sources())
+        self.sources.get_or_init(|| apart(|| self.read_sources()))
     }
 
     /// Units with line tables, one for each table.

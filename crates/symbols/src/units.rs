@@ -20,6 +20,8 @@ pub(crate) type Value<'a> = AttributeValue<R<'a>>;
 
 /// So many units of a file are read. The largest programs have some 50,000.
 const UNITS_MAX: usize = 1 << 20;
+/// So many units are imported by one.
+const IMPORTS_MAX: usize = 1 << 16;
 /// So many ranges of one entry are read.
 pub(crate) const RANGES_MAX: usize = 1 << 20;
 
@@ -35,6 +37,8 @@ pub(crate) struct UnitHead<'a> {
     /// Of the `.dwo` file that has the rest of the unit.
     pub split_name: Option<R<'a>>,
     pub split_id: Option<DwoId>,
+    /// Units whose entries count as if they were here: references as the attribute has them.
+    pub imports: Vec<Value<'a>>,
     /// In a type unit: where the type is.
     pub type_signature: Option<(u64, usize)>,
     low_pc: u64,
@@ -95,11 +99,13 @@ pub(crate) struct DebugFile<'a> {
 }
 
 impl<'a> DebugFile<'a> {
-    /// Reads all headers, and all root entries in parallel. Also gives the ranges of each unit.
+    /// Reads all headers and all root entries, in parallel if asked to. Also gives the ranges of
+    /// each unit.
     pub fn new(
         mut dwarf: Dwarf<'a>,
         label: String,
         troubles: &Troubles,
+        parallel: bool,
     ) -> (DebugFile<'a>, Vec<Vec<Range<u64>>>) {
         dwarf.populate_abbreviations_cache(gimli::AbbreviationsCacheStrategy::Duplicates);
         let mut headers = Vec::new();
@@ -132,15 +138,17 @@ impl<'a> DebugFile<'a> {
                 }
             }
         }
-        let heads: Vec<_> = headers
-            .into_par_iter()
-            .map(|header| {
-                let place = header.offset().0;
-                read_head(&dwarf, header).inspect_err(|error| {
-                    troubles.add(format_args!("{label} unit {place:#x}"), error);
-                })
+        let head = |header: UnitHeader<R<'a>>| {
+            let place = header.offset().0;
+            read_head(&dwarf, header).inspect_err(|error| {
+                troubles.add(format_args!("{label} unit {place:#x}"), error);
             })
-            .collect();
+        };
+        let heads: Vec<_> = if parallel {
+            headers.into_par_iter().map(head).collect()
+        } else {
+            headers.into_iter().map(head).collect()
+        };
         let info_units = heads[..info_headers].iter().filter(|head| head.is_ok()).count();
         let (units, ranges): (Vec<_>, Vec<_>) = heads.into_iter().flatten().unzip();
         let mut signatures = FxHashMap::default();
@@ -173,6 +181,7 @@ fn read_head<'a>(
         producer: None,
         lines: None,
         split_name: None,
+        imports: Vec::new(),
         split_id: match header.type_() {
             UnitType::Skeleton(id) | UnitType::SplitCompilation(id) => Some(id),
             _ => None,
@@ -201,7 +210,8 @@ fn read_head<'a>(
         header,
     };
     let abbreviations = dwarf.abbreviations(&header)?;
-    let mut entries = header.entries_raw(&abbreviations, None)?;
+    let borrowed = Arc::clone(&abbreviations);
+    let mut entries = header.entries_raw(&borrowed, None)?;
     let mut root = gimli::DebuggingInformationEntry::null();
     if !entries.read_entry(&mut root)? {
         return Err(gimli::Error::MissingUnitDie);
@@ -234,6 +244,13 @@ fn read_head<'a>(
     let unit = head.unit_with(unit.abbreviations);
     // A broken list of ranges leaves the unit reachable by name.
     let ranges = die_ranges(dwarf, &unit, &root).unwrap_or_default();
+    // dwz puts imports first.
+    while head.imports.len() < IMPORTS_MAX
+        && let Ok(true) = entries.read_entry(&mut root)
+        && root.tag() == constants::DW_TAG_imported_unit
+    {
+        head.imports.extend(root.attr_value(constants::DW_AT_import));
+    }
     Ok((head, ranges))
 }
 

@@ -39,8 +39,9 @@ pub fn programs() -> PathBuf {
 
 /// What a command prints; it has to succeed.
 pub fn run(directory: &Path, command: &[&str]) -> String {
-    let mut process = Command::new(command[0]);
-    process.args(&command[1..]).current_dir(directory).env("LC_ALL", "C");
+    // Tools of the toolchain hang now and then on what they do not understand.
+    let mut process = Command::new("timeout");
+    process.arg("120").args(command).current_dir(directory).env("LC_ALL", "C");
     // What gdb would read from the network or a user's settings.
     process.env_remove("DEBUGINFOD_URLS");
     let output = process.output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
