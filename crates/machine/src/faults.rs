@@ -15,6 +15,7 @@ use crate::{Cpu, Fault};
 pub const STACK: u64 = 12;
 pub const PROTECTION: u64 = 13;
 pub const PAGE: u64 = 14;
+pub const ALIGNMENT: u64 = 17;
 
 /// Bytes of an entry in the log of stores.
 pub const STORE_ENTRY: u64 = 16;

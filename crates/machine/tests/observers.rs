@@ -630,3 +630,23 @@ fn ticks_and_limits_agree_under_observers() {
     assert_eq!(guest.machine.take_control_flow().taken, [true, true]);
     assert_eq!(executions(&mut guest).values().sum::<u64>(), 11);
 }
+
+/// Marks are stored where they have to be, whether the guest wants its own accesses aligned or not.
+#[test]
+fn the_guest_has_its_own_accesses_checked_for_alignment() {
+    let set = [0x9c, 0x81, 0x0c, 0x24, 0, 0, 4, 0, 0x9d]; // pushf; orl $AC,(%rsp); popf
+    let stores: Vec<u8> = (0x80..0xf8_u8).step_by(8).flat_map(|at| [0x89, 0x44, 0x24, at]).collect();
+    let clear = [0x9c, 0x81, 0x24, 0x24, 0xff, 0xff, 0xfb, 0xff, 0x9d]; // andl $~AC
+    let aligned = [&set[..], &stores, &clear, &[0xcc]].concat();
+    everywhere(only(|one| one.written_words = true), &aligned, |guest, exit| {
+        assert!(is_breakpoint(&exit), "{exit:?}");
+        let instructions = 6 + stores.len() as u64 / 4;
+        assert_eq!(guest.cpu.instructions, instructions);
+    });
+    // mov %eax,-7(%rsp)
+    let unaligned = [&set[..], &[0x89, 0x44, 0x24, 0xf9]].concat();
+    everywhere(only(|one| one.written_words = true), &unaligned, |guest, exit| {
+        assert!(matches!(exit, Exit::Fault(fault) if fault.signal == libc::SIGBUS), "{exit:?}");
+        assert_eq!(guest.cpu.instructions, 3);
+    });
+}

@@ -70,6 +70,11 @@ impl Machine {
         let Some(instruction) = fetch(space, cpu.rip) else {
             return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
         };
+        if host.vector == faults::ALIGNMENT && mode.counts() && self.observes_memory() {
+            // Perhaps the guest wants its accesses checked, and it was the mark of an access that
+            // was not aligned: alone, the instruction runs without marks.
+            return self.single(space, cpu);
+        }
         if !matches!(host.vector, faults::STACK | faults::PROTECTION | faults::PAGE) {
             if host.signal == libc::SIGILL && !host_has(&instruction) {
                 return Err(self.unsupported(cpu.rip, &instruction));
