@@ -8,18 +8,29 @@
 //! Refused here: the bytes of the database (`store`), and what a recording means (`replay`).
 //!
 //! Costs: one replay with all observers, and compression of what they saw; memory for what the
-//! program has changed, twice, and for one segment's observations.
+//! program has changed, twice, and for the observations of three segments. With shards, for the
+//! checkpoints that wait ([`shards::WAITING_BYTES_MAX`]), and the same for each process.
 //!
-//! Start reading at [`build()`], then `segment.rs`.
+//! Start reading at [`build()`], then `segment.rs`, `leaf.rs`, `stitch.rs`, `shards.rs`.
 
 mod build;
 mod error;
+mod leaf;
+mod navigate;
+mod pages;
+pub mod records;
 mod restore;
 mod segment;
+pub mod shards;
 pub mod stacks;
+mod stitch;
 mod verify;
+mod work;
 
-pub use build::{Options, Summary, build};
+pub use build::{Options, Shards, Summary, Watch, build};
 pub use error::Error;
+pub use navigate::Navigator;
 pub use restore::restore;
+pub use stitch::stacks_at;
 pub use verify::{Verified, verify};
+pub use work::{Executor, Work, Worker};

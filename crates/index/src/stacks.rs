@@ -13,9 +13,10 @@
 
 use std::collections::BTreeMap;
 
-use model::{Address, Tid};
+use model::{Address, Call, Tid};
 use serde::{Deserialize, Serialize};
-use store::Call;
+
+use crate::records::StackRecord;
 
 /// How far below all that is known of a stack a call may lie to belong to it, in bytes: a frame
 /// with a large buffer.
@@ -68,43 +69,42 @@ pub struct StackChange {
 /// The stacks of all tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stacks {
-    stacks: BTreeMap<StackId, Stack>,
+    /// In order of number.
+    stacks: Vec<(StackId, Stack)>,
     active: BTreeMap<Tid, StackId>,
     next: u32,
 }
 
 impl Stacks {
-    /// Takes the next transfer of a task into account; returns how many frames its stack has
-    /// behind it.
-    pub fn transfer(&mut self, tid: Tid, space: u32, transfer: &Call) -> usize {
-        let slot = match transfer.is_call {
-            true => transfer.stack.0,
-            false => transfer.stack.0.wrapping_sub(8),
+    /// Takes the next transfers of a task into account.
+    pub fn follow(&mut self, tid: Tid, space: u32, calls: &[Call]) {
+        let slot_of = |call: &Call| match call.is_call {
+            true => call.stack.0,
+            false => call.stack.0.wrapping_sub(8),
         };
-        let id = self.stack_at(tid, space, slot);
-        self.active.insert(tid, id);
-        let stack = self.stacks.get_mut(&id).expect("just found");
-        stack.low = stack.low.min(slot);
-        stack.high = stack.high.max(slot);
-        stack.touched = true;
-        // What lies below the stack pointer has ended, and what lies at the slot is replaced or
-        // returned from.
-        let kept = stack.frames.iter().rposition(|frame| frame.slot.0 > slot);
-        stack.frames.truncate(kept.map_or(0, |index| index + 1));
-        stack.least = stack.least.min(stack.frames.len());
-        if transfer.is_call {
-            stack.frames.push(Frame {
-                moment: transfer.moment.0,
-                function: transfer.target,
-                slot: Address(slot),
-            });
+        let mut rest = calls;
+        while let Some(first) = rest.first() {
+            let index = self.stack_at(tid, space, slot_of(first));
+            let (id, stack) = &mut self.stacks[index];
+            self.active.insert(tid, *id);
+            // What lies in the extent of the active stack, there is no need to look for.
+            let mut taken = 0;
+            for call in rest {
+                let slot = slot_of(call);
+                if taken > 0 && !stack.has(slot) {
+                    break;
+                }
+                stack.transfer(call, slot);
+                taken += 1;
+            }
+            rest = &rest[taken..];
         }
-        stack.frames.len()
     }
 
     /// The frames of a task's active stack, outermost first.
     pub fn frames(&self, tid: Tid) -> &[Frame] {
-        self.active.get(&tid).map_or(&[], |id| &self.stacks[id].frames)
+        let index = self.active.get(&tid).and_then(|id| self.find(*id).ok());
+        index.map_or(&[], |index| &self.stacks[index].1.frames)
     }
 
     /// The stack that a task was on last.
@@ -116,88 +116,121 @@ impl Stacks {
     pub fn take_changes(&mut self) -> Vec<StackChange> {
         let mut changes = Vec::new();
         for (id, stack) in self.stacks.iter_mut().filter(|(_, stack)| stack.touched) {
-            changes.push(StackChange {
-                stack: *id,
-                space: stack.space,
-                low: stack.low,
-                high: stack.high,
-                kept: stack.least,
-                frames: stack.frames[stack.least..].to_vec(),
-            });
+            changes.push(stack.change(*id, stack.least));
             stack.least = stack.frames.len();
             stack.touched = false;
         }
         changes
     }
 
-    /// Makes changes that [`Stacks::take_changes`] has given, in the same order.
-    pub fn apply(&mut self, changes: Vec<StackChange>, active: &[(Tid, StackId)], ended: &[u32]) {
+    /// All stacks, as changes of none.
+    pub fn all(&self) -> Vec<StackChange> {
+        self.stacks.iter().map(|(id, stack)| stack.change(*id, 0)).collect()
+    }
+
+    /// Makes changes again, in the order in which they were made.
+    pub fn apply(&mut self, StackRecord { changes, active, gone }: StackRecord) {
         for StackChange { stack: id, space, low, high, kept, frames } in changes {
             self.next = self.next.max(id.0.saturating_add(1));
-            let known = self.stacks.remove(&id).map_or(Vec::new(), |stack| stack.frames);
+            let index = self.find(id);
+            let known =
+                index.map_or(Vec::new(), |at| std::mem::take(&mut self.stacks[at].1.frames));
             let frames: Vec<Frame> = known.into_iter().take(kept).chain(frames).collect();
             let least = frames.len();
             let stack = Stack { space, low, high, frames, least, touched: false };
-            self.stacks.insert(id, stack);
+            match index {
+                Ok(at) => self.stacks[at].1 = stack,
+                Err(at) => self.stacks.insert(at, (id, stack)),
+            }
         }
-        ended.iter().for_each(|space| self.forget_space(*space));
-        let stacks = &self.stacks;
-        let active = active.iter().filter(|(_, id)| stacks.contains_key(id));
-        self.active = active.copied().collect();
+        self.active = active.into_iter().collect();
+        self.forget(&gone);
     }
 
-    /// An address space is gone, and its stacks with it.
-    pub fn forget_space(&mut self, space: u32) {
-        self.stacks.retain(|_, stack| stack.space != space);
-        let stacks = &self.stacks;
-        self.active.retain(|_, id| stacks.contains_key(id));
+    /// Address spaces are gone, and their stacks with them: these, in order.
+    pub fn forget_spaces(&mut self, spaces: &[u32]) -> Vec<StackId> {
+        let of_them = self.stacks.iter().filter(|(_, stack)| spaces.contains(&stack.space));
+        let gone: Vec<StackId> = of_them.map(|(id, _)| *id).collect();
+        self.forget(&gone);
+        gone
+    }
+
+    /// Stacks in order of their number.
+    fn forget(&mut self, gone: &[StackId]) {
+        if !gone.is_empty() {
+            self.stacks.retain(|(id, _)| gone.binary_search(id).is_err());
+            self.active.retain(|_, id| gone.binary_search(id).is_err());
+        }
     }
 
     /// A process was copied: the child's only task goes on with a copy of its parent's stack.
     pub fn fork(&mut self, parent: Tid, child: Tid, child_space: u32) {
-        let Some(stack) = self.active.get(&parent).map(|id| self.stacks[id].clone()) else {
-            return;
-        };
-        let id = self.new_id();
+        let Some(Ok(index)) = self.active.get(&parent).map(|id| self.find(*id)) else { return };
+        let stack = self.stacks[index].1.clone();
         // Everything in it is new to whoever reads changes.
-        let copy = Stack { space: child_space, least: 0, touched: true, ..stack };
-        self.stacks.insert(id, copy);
+        let id = self.push(Stack { space: child_space, least: 0, touched: true, ..stack });
         self.active.insert(child, id);
     }
 
-    fn new_id(&mut self) -> StackId {
+    fn find(&self, id: StackId) -> Result<usize, usize> {
+        self.stacks.binary_search_by_key(&id, |(id, _)| *id)
+    }
+
+    fn push(&mut self, stack: Stack) -> StackId {
         let id = StackId(self.next);
         self.next += 1;
+        self.stacks.push((id, stack));
         id
     }
 
-    fn stack_at(&mut self, tid: Tid, space: u32, slot: u64) -> StackId {
+    /// Index of the stack that a task is on when it uses a slot; a new one if none fits.
+    fn stack_at(&mut self, tid: Tid, space: u32, slot: u64) -> usize {
         let fits = |stack: &Stack| {
             stack.space == space
                 && slot >= stack.low.saturating_sub(GROWTH_MAX)
                 && slot <= stack.high.saturating_add(RISE_MAX)
         };
-        let inside =
-            |stack: &Stack| stack.space == space && (stack.low..=stack.high).contains(&slot);
-        if let Some(id) = self.active.get(&tid).copied()
-            && fits(&self.stacks[&id])
-        {
-            let other = self.stacks.iter().find(|(_, stack)| inside(stack));
-            return other.map_or(id, |(other, _)| *other);
+        let active = self.active.get(&tid).and_then(|id| self.find(*id).ok());
+        let active = active.filter(|index| fits(&self.stacks[*index].1));
+        if let Some(index) = active.filter(|index| self.stacks[*index].1.has(slot)) {
+            return index;
         }
-        let known = self.stacks.iter().find(|(_, stack)| inside(stack));
-        let known = known.or_else(|| {
-            let fitting = self.stacks.iter().filter(|(_, stack)| fits(stack));
-            fitting.min_by_key(|(_, stack)| stack.low.abs_diff(slot))
+        let inside = |(_, stack): &(_, Stack)| stack.space == space && stack.has(slot);
+        let found = self.stacks.iter().position(inside).or(active).or_else(|| {
+            let fitting = self.stacks.iter().enumerate().filter(|(_, (_, stack))| fits(stack));
+            let nearest = fitting.min_by_key(|(_, (_, stack))| stack.low.abs_diff(slot));
+            nearest.map(|(index, _)| index)
         });
-        if let Some((id, _)) = known {
-            return *id;
+        found.unwrap_or_else(|| {
+            let frames = Vec::new();
+            self.push(Stack { space, low: slot, high: slot, frames, least: 0, touched: true });
+            self.stacks.len() - 1
+        })
+    }
+}
+
+impl Stack {
+    fn has(&self, slot: u64) -> bool {
+        (self.low..=self.high).contains(&slot)
+    }
+
+    fn transfer(&mut self, call: &Call, slot: u64) {
+        self.low = self.low.min(slot);
+        self.high = self.high.max(slot);
+        self.touched = true;
+        // What lies below the stack pointer has ended, and what lies at the slot is replaced or
+        // returned from.
+        while self.frames.pop_if(|frame| frame.slot.0 <= slot).is_some() {}
+        self.least = self.least.min(self.frames.len());
+        if call.is_call {
+            let (moment, function) = (call.moment.0, call.target);
+            self.frames.push(Frame { moment, function, slot: Address(slot) });
         }
-        let id = self.new_id();
-        let stack =
-            Stack { space, low: slot, high: slot, frames: Vec::new(), least: 0, touched: true };
-        self.stacks.insert(id, stack);
-        id
+    }
+
+    fn change(&self, stack: StackId, kept: usize) -> StackChange {
+        let (space, low, high) = (self.space, self.low, self.high);
+        StackChange { stack, space, low, high, kept, frames: self.frames[kept..].to_vec() }
     }
 }
 
@@ -209,24 +242,24 @@ mod tests {
 
     const TASK: Tid = Tid(7);
 
-    fn call(stacks: &mut Stacks, moment: u64, function: u64, slot: u64) -> usize {
+    fn call(stacks: &mut Stacks, moment: u64, function: u64, slot: u64) {
         let transfer = Call {
             moment: Moment(moment),
             is_call: true,
             target: Address(function),
             stack: Address(slot),
         };
-        stacks.transfer(TASK, 1, &transfer)
+        stacks.follow(TASK, 1, &[transfer]);
     }
 
-    fn ret(stacks: &mut Stacks, moment: u64, slot: u64) -> usize {
+    fn ret(stacks: &mut Stacks, moment: u64, slot: u64) {
         let transfer = Call {
             moment: Moment(moment),
             is_call: false,
             target: Address(0),
             stack: Address(slot + 8),
         };
-        stacks.transfer(TASK, 1, &transfer)
+        stacks.follow(TASK, 1, &[transfer]);
     }
 
     fn functions(stacks: &Stacks) -> Vec<u64> {
@@ -292,7 +325,7 @@ mod tests {
         assert_eq!(stacks.frames(Tid(8)).len(), 1);
         let changes = stacks.take_changes();
         assert_eq!(changes.iter().map(|change| change.kept).collect::<Vec<_>>(), [0, 0]);
-        stacks.forget_space(2);
+        assert_eq!(stacks.forget_spaces(&[2]), [StackId(1)]);
         assert!(stacks.frames(Tid(8)).is_empty());
     }
 }

@@ -8,8 +8,11 @@ use rr_trace::Trace;
 use store::{EncodedLeaf, Leaf, Reader};
 
 use crate::Error;
+use crate::leaf;
+use crate::records::blob;
 use crate::restore::restore;
-use crate::segment::{OBSERVERS, Segment, blob};
+use crate::segment::Recorder;
+use crate::stitch::Stitcher;
 
 /// What was verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub struct Verified {
 
 /// Executes leaves again, each from the state that the database has at its beginning, and compares
 /// all that they hold with what is stored: the state at the end, changed memory, and every index.
-/// Call stacks follow from the calls and are not compared.
+/// Call stacks are followed from those at the beginning.
 pub fn verify(
     reader: &Reader,
     trace: &Trace,
@@ -50,15 +53,17 @@ fn execute(
     last: bool,
 ) -> Result<EncodedLeaf, Error> {
     let mut session = restore(reader, trace, number)?;
-    session.observe(OBSERVERS)?;
-    let mut segment = Segment::alone(&mut session)?;
+    let mut recorder = Recorder::new(&mut session)?;
     let until = if last { Moment(u64::MAX) } else { end };
-    let stop = segment.run(&mut session, until)?;
+    let stop = recorder.run(&mut session, until)?;
     if session.moment() != end || (stop == Progress::End) != last {
         let found = session.moment();
         return Err(Error::OtherEnd { leaf: number, expected: end, found });
     }
-    Ok(segment.encode(&mut session, 1)?.0)
+    let material = recorder.take(&mut session, Vec::new())?;
+    let leaf = leaf::encode(&material, number, 1)?;
+    let callers = leaf::callers(&material.observed);
+    Stitcher::at_border(reader, number)?.stitch(leaf, &material.observed.calls, &callers)
 }
 
 /// The names of what is not the same in two leaves.
@@ -74,10 +79,18 @@ fn compare(stored: &Leaf, again: &Leaf) -> Result<Vec<&'static str>, Error> {
     note("executions", same(stored.code()?, again.code()?)?);
     note("called functions", same(stored.called()?, again.called()?)?);
     note("counts", same(stored.keys()?, again.keys()?)?);
+    note("lineages", same(stored.lineages()?, again.lineages()?)?);
+    note("call depths", same(stored.depths()?, again.depths()?)?);
     note("changed memory", same(stored.memory()?, again.memory()?)?);
     note("events", same(stored.happenings(Moment(0))?, again.happenings(Moment(0))?)?);
-    for tag in [blob::STATE, blob::MAPPINGS] {
-        let what = if tag == blob::STATE { "states at the end" } else { "mappings" };
+    let blobs = [
+        (blob::STATE, "states at the end"),
+        (blob::MAPPINGS, "mappings"),
+        (blob::CALLERS, "callers"),
+        (blob::STACKS, "call stacks"),
+        (blob::ALL_STACKS, "call stacks of all tasks"),
+    ];
+    for (tag, what) in blobs {
         note(what, same(stored.blob(tag)?, again.blob(tag)?)?);
     }
     let tasks: BTreeSet<_> = stored.tasks_with_calls().chain(again.tasks_with_calls()).collect();

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use index::{Options, build, verify};
+use index::{Executor, Navigator, Options, Shards, Summary, Watch, Work, Worker, verify};
+use model::Moment;
+use replay::Session;
 use rr_trace::Trace;
-use store::Reader;
+use store::{Reader, State};
 
 const CACHE_BYTES: usize = 16 << 20;
 
@@ -21,13 +24,18 @@ fn options(segment_instructions: u64) -> Options {
     Options { segment_instructions, ..Options::default() }
 }
 
+fn build(trace: &Trace, directory: &Path, segment_instructions: u64) -> Summary {
+    let watch = Watch { sealed: &|_| {}, stop: &AtomicBool::new(false) };
+    index::build(trace, directory, &options(segment_instructions), Shards::None, &watch)
+        .unwrap_or_else(|error| panic!("{}: {error}", trace.directory().display()))
+}
+
 /// Builds, executes every leaf again from what the database says, and finds no difference.
 fn check(name: &str, segment_instructions: u64) {
     let trace = trace(name);
     let temporary = tempfile::tempdir().unwrap();
     let directory = temporary.path().join("pernosco.db");
-    let summary = build(&trace, &directory, &options(segment_instructions), |_| {})
-        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let summary = build(&trace, &directory, segment_instructions);
     assert!(summary.leaves > 1, "{name} has one segment only");
     let reader = Reader::open(&directory, CACHE_BYTES).unwrap();
     assert_eq!(reader.leaves(), summary.leaves);
@@ -79,13 +87,13 @@ fn interrupted_builds_give_the_same_bytes() {
     let trace = trace("fork_pipe");
     let temporary = tempfile::tempdir().unwrap();
     let whole = temporary.path().join("whole");
-    let summary = build(&trace, &whole, &options(20_000), |_| {}).unwrap();
+    let summary = build(&trace, &whole, 20_000);
     let expected = files(&whole);
     for kept in [1, summary.leaves / 2, summary.leaves - 1] {
         let part = temporary.path().join(format!("part{kept}"));
         let killed = killed_build(&part, kept);
         assert!(!killed.success(), "{killed}");
-        let again = build(&trace, &part, &options(20_000), |_| {}).unwrap();
+        let again = build(&trace, &part, 20_000);
         assert!(again.resumed >= kept && again.leaves == summary.leaves, "{again:?}");
         let found = files(&part);
         assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
@@ -111,11 +119,157 @@ fn killed_build(directory: &Path, leaves: u64) -> std::process::ExitStatus {
 fn build_that_is_killed() {
     let Ok(argument) = std::env::var(KILLED) else { return };
     let (leaves, directory) = argument.split_once(' ').unwrap();
-    let mut left: u64 = leaves.parse().unwrap();
-    let _ = build(&trace("fork_pipe"), Path::new(directory), &options(20_000), |_| {
-        left -= 1;
-        if left == 0 {
+    let left = AtomicU64::new(leaves.parse().unwrap());
+    let count_down = |_: Moment| {
+        if left.fetch_sub(1, Ordering::Relaxed) == 1 {
             std::process::abort();
         }
-    });
+    };
+    let watch = Watch { sealed: &count_down, stop: &AtomicBool::new(false) };
+    let _ = index::build(
+        &trace("fork_pipe"),
+        Path::new(directory),
+        &options(20_000),
+        Shards::None,
+        &watch,
+    );
+}
+
+/// A build that is asked to stop says so, and goes on to the same bytes.
+#[test]
+fn stopped_builds_can_be_gone_on_with() {
+    let trace = trace("fork_pipe");
+    let temporary = tempfile::tempdir().unwrap();
+    let (whole, part) = (temporary.path().join("whole"), temporary.path().join("part"));
+    build(&trace, &whole, 20_000);
+    let stop = AtomicBool::new(false);
+    let watch = Watch { sealed: &|_| stop.store(true, Ordering::Relaxed), stop: &stop };
+    let stopped = index::build(&trace, &part, &options(20_000), Shards::None, &watch).unwrap();
+    assert!(!stopped.complete && stopped.leaves > 0, "{stopped:?}");
+    assert_eq!(Reader::open(&part, 0).unwrap().manifest().state, State::Interrupted);
+    assert!(build(&trace, &part, 20_000).complete);
+    assert!(files(&part) == files(&whole));
+}
+
+const WORK: &str = "PERNOSCO_TEST_WORK";
+
+/// Does each work in a process of its own, as a build does: one host process has one machine.
+struct Process {
+    recording: String,
+    /// Its first process is killed.
+    dies: bool,
+}
+
+impl Worker for Process {
+    fn execute(&mut self, work: &Work) -> Result<(), String> {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "work_of_a_shard", "--test-threads=1"]);
+        command.env(WORK, serde_json::to_string(work).unwrap());
+        command.env("PERNOSCO_TEST_RECORDING", &self.recording);
+        command.env("PERNOSCO_TEST_DIES", if self.dies { "1" } else { "" });
+        self.dies = false;
+        let output = command.output().unwrap();
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stdout))),
+        }
+    }
+}
+
+/// Not a test by itself: see `Process`.
+#[test]
+fn work_of_a_shard() {
+    let Ok(work) = std::env::var(WORK) else { return };
+    let work: Work = serde_json::from_str(&work).unwrap();
+    if std::env::var("PERNOSCO_TEST_DIES").is_ok_and(|dies| !dies.is_empty()) {
+        std::process::abort();
+    }
+    let name = std::env::var("PERNOSCO_TEST_RECORDING").unwrap();
+    Executor::new(&trace(&name)).execute(&work).unwrap();
+}
+
+/// Builds with shards come to the bytes of one pass, also where a one-pass build was stopped, and
+/// where processes die.
+fn check_shards(name: &str, segment_instructions: u64) {
+    let trace = trace(name);
+    let temporary = tempfile::tempdir().unwrap();
+    let (one, other) = (temporary.path().join("one"), temporary.path().join("other"));
+    build(&trace, &one, segment_instructions);
+    for (shards, dies) in [(1, false), (3, true)] {
+        let stop = AtomicBool::new(false);
+        let make = || Box::new(Process { recording: name.into(), dies }) as Box<dyn Worker>;
+        let shards = Shards::Workers(shards, &make);
+        let options = options(segment_instructions);
+        let sealed = AtomicU64::new(0);
+        let stop_somewhere = |_: Moment| {
+            if sealed.fetch_add(1, Ordering::Relaxed) == 2 {
+                stop.store(true, Ordering::Relaxed);
+            }
+        };
+        let watch = Watch { sealed: &stop_somewhere, stop: &stop };
+        let first = index::build(&trace, &other, &options, Shards::None, &watch).unwrap();
+        stop.store(false, Ordering::Relaxed);
+        let second = index::build(&trace, &other, &options, shards, &watch).unwrap();
+        assert!(second.complete && (first.complete || second.resumed >= 3), "{first:?} {second:?}");
+        assert!(files(&other) == files(&one), "{name}");
+        std::fs::remove_dir_all(&other).unwrap();
+    }
+}
+
+#[test]
+fn shards_come_to_the_same_bytes() {
+    check_shards("fork_pipe", 20_000);
+}
+
+#[test]
+fn shards_of_threads() {
+    check_shards("threads_chaos", 1 << 18);
+}
+
+/// Wherever a navigator is sent, from wherever it was, everything is as in one replay.
+fn check_moments(name: &str, segment_instructions: u64) {
+    let trace = trace(name);
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = temporary.path().join("pernosco.db");
+    let summary = build(&trace, &directory, segment_instructions);
+    let step = summary.instructions / 23;
+    let moments: Vec<Moment> = (0..=23).map(|index| Moment(index * step)).collect();
+    let mut expected = Vec::new();
+    {
+        let mut session = Session::open(&trace, replay::Options::default()).unwrap();
+        for moment in &moments {
+            while session.moment() < *moment {
+                session.advance(Some(*moment)).unwrap();
+            }
+            expected.push(session.checkpoint().unwrap());
+        }
+    }
+    let reader = Reader::open(&directory, CACHE_BYTES).unwrap();
+    let mut navigator = Navigator::new(&reader, &trace);
+    // 7 is prime to 24: all of them, to and fro.
+    for index in (0..24).map(|index| index * 7 % 24) {
+        let session = navigator.moment(moments[index]).unwrap();
+        assert_eq!(session.moment(), moments[index]);
+        // Behind which of the events of a moment it stands depends on where it came from.
+        if session.last_event() == expected[index].last_event() {
+            let found = session.checkpoint().unwrap();
+            assert_eq!(found.differences(&expected[index]), [""; 0], "{name}, {}", moments[index]);
+        }
+    }
+    assert!(navigator.moment(Moment(summary.instructions + 1)).is_err());
+}
+
+#[test]
+fn any_moment_of_processes() {
+    check_moments("fork_pipe", 5_000);
+}
+
+#[test]
+fn any_moment_of_threads() {
+    check_moments("threads_chaos", 1 << 18);
+}
+
+#[test]
+fn any_moment_of_signals() {
+    check_moments("signals", 10_000);
 }

@@ -32,7 +32,7 @@ pub use cpu::*;
 pub use interface::*;
 pub use machine::Machine;
 pub use memory::*;
-pub use observations::{CallRecord, ControlFlow, StoreRecord};
+pub use observations::{ControlFlow, StoreRecord};
 
 #[cfg(test)]
 mod machine_tests;

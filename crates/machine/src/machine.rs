@@ -17,7 +17,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction};
-use model::{Address, gpr};
+use model::{Address, Call, Moment, gpr};
 
 use crate::block::{BLOCK_MAX, COUNT_WITHIN, TICKS_MAX};
 use crate::cache::CodeCache;
@@ -29,8 +29,8 @@ use crate::observations::Observations;
 use crate::state::{State, state};
 use crate::translate::Tools;
 use crate::{
-    CallRecord, ControlFlow, Cpu, Error, Exit, FLAG_TRAP, Limits, Observers, Options, Space,
-    Statistics, StoreRecord, TickFilter, entry, layout,
+    ControlFlow, Cpu, Error, Exit, FLAG_TRAP, Limits, Observers, Options, Space, Statistics,
+    StoreRecord, TickFilter, entry, layout,
 };
 use observed::Observing;
 
@@ -126,13 +126,25 @@ impl Machine {
     }
 
     /// Calls and returns since the last time.
-    pub fn take_calls(&mut self) -> Vec<CallRecord> {
-        std::mem::take(&mut self.observations.calls)
+    pub fn take_calls(&mut self) -> Vec<Call> {
+        self.take_calls_into(Vec::new())
     }
 
-    /// The same, one by one, and their memory is kept: for those who take them often.
-    pub fn drain_calls(&mut self) -> std::vec::Drain<'_, CallRecord> {
-        self.observations.calls.drain(..)
+    /// As `take_calls`; the memory of `empty` takes the next ones.
+    pub fn take_calls_into(&mut self, mut empty: Vec<Call>) -> Vec<Call> {
+        empty.clear();
+        std::mem::replace(&mut self.observations.calls, empty)
+    }
+
+    /// How many calls and returns there are since the last time.
+    pub fn calls(&self) -> usize {
+        self.observations.calls.len()
+    }
+
+    /// What follows is at this moment when `Cpu::instructions` is `instructions`: the clock of
+    /// calls and returns. At first they are the same.
+    pub fn set_clock(&mut self, moment: Moment, instructions: u64) {
+        self.observations.clock = moment.0.wrapping_sub(instructions);
     }
 
     /// Stores since the last time, in order.

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use model::Address;
+use model::{Address, Call, Moment};
 
 use crate::block::{BLOCK_MAX, instructions_between};
 use crate::executions::Executions;
@@ -18,18 +18,6 @@ use crate::layout;
 use crate::machine::SLICE;
 use crate::state::State;
 use crate::{Error, Observers, Space};
-
-/// A call or a return.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallRecord {
-    pub call: bool,
-    /// Where it went.
-    pub target: Address,
-    /// Guest rsp behind the instruction.
-    pub stack: Address,
-    /// `Cpu::instructions` behind the instruction.
-    pub instructions: u64,
-}
 
 /// At most eight bytes stored, with what was there before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +62,9 @@ const fn length(area: Range<u64>) -> u64 {
 #[derive(Debug, Default)]
 pub struct Observations {
     logs: Option<Logs>,
-    pub calls: Vec<CallRecord>,
+    pub calls: Vec<Call>,
+    /// The moment less `Cpu::instructions`, wrapping.
+    pub clock: u64,
     pub stores: Vec<StoreRecord>,
     pub flow: ControlFlow,
     pub executions: Executions,
@@ -134,21 +124,21 @@ impl Observations {
         if self.logs.is_none() {
             return;
         }
-        let back = state.stack_back;
+        // The stack may have been another one; its guest address is found from the host's.
+        let (mut known, mut back) = (0..0, 0);
         let calls = words(layout::CALL_LOG, state.call_log).as_chunks::<{ CALL_ENTRY / 8 }>().0;
-        // Where the stack is mostly: host addresses, and what they are more than the guest's.
-        let mut near = (0..0, 0);
         self.calls.extend(calls.iter().map(|entry| {
-            let (call, host) = (entry[1] >> 56 != 0, entry[1] & (u64::MAX >> 8));
-            if !near.0.contains(&host) {
-                // The stack may have been another one.
-                near = space.nearby(host).unwrap_or((0..0, back.wrapping_neg()));
+            let (is_call, host) = (entry[1] >> 56 != 0, entry[1] & (u64::MAX >> 8));
+            let retired = instructions_between(start, entry[2]);
+            if !known.contains(&host) {
+                let there = space.way_back(host);
+                (known, back) = there.unwrap_or((0..0, state.stack_back));
             }
-            CallRecord {
-                call,
+            Call {
+                moment: Moment((counted + retired).wrapping_add(self.clock)),
+                is_call,
                 target: Address(entry[0]),
-                stack: Address(host.wrapping_sub(near.1)),
-                instructions: counted + instructions_between(start, entry[2]),
+                stack: Address(host.wrapping_add(back)),
             }
         }));
         if keep_stores {

@@ -8,8 +8,8 @@ use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
     Register,
 };
-use machine::{CallRecord, ControlFlow, Cpu, Exit, Limits, Machine, Observers, Options, Space};
-use model::{Address, gpr};
+use machine::{ControlFlow, Cpu, Exit, Limits, Machine, Observers, Options, Space};
+use model::{Address, Call, Moment, gpr};
 use testkit::{
     Image, Random, Sample, expected_trap, general_number, is_tick, pin_thread, samples, start,
 };
@@ -21,7 +21,7 @@ const LINE: u64 = 64;
 /// What must be reported.
 #[derive(Debug, Default)]
 struct Reference {
-    calls: Vec<CallRecord>,
+    calls: Vec<Call>,
     flow: ControlFlow,
     executions: BTreeMap<u64, u64>,
     /// Lines that are certainly read.
@@ -88,11 +88,11 @@ impl Reference {
         };
         if let Some(call) = call {
             let stack = Address(after.general[gpr::RSP]);
-            let instructions = after.instructions;
             if self.calls.len() < 2 && std::env::var_os("SHOW").is_some() {
                 println!("call or return {instruction} at {}", before.rip);
             }
-            self.calls.push(CallRecord { call, target: after.rip, stack, instructions });
+            let moment = Moment(after.instructions);
+            self.calls.push(Call { moment, is_call: call, target: after.rip, stack });
         }
         if matches!(
             instruction.flow_control(),
@@ -152,7 +152,7 @@ fn contents(space: &Space) -> Result<Vec<(Address, Vec<u8>)>> {
 /// Everything that the observers give.
 #[derive(Default)]
 struct Observed {
-    calls: Vec<CallRecord>,
+    calls: Vec<Call>,
     flow: ControlFlow,
     executions: BTreeMap<u64, u64>,
     written: BTreeMap<u64, [u64; 8]>,

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 
 use iced_x86::{Decoder, DecoderOptions};
-use machine::{
-    Backing, CallRecord, Exit, Limits, Machine, Observers, Options, StoreRecord, Trap, Watch,
-};
-use model::{Address, gpr};
+use machine::{Backing, Exit, Limits, Machine, Observers, Options, StoreRecord, Trap, Watch};
+use model::{Address, Call, Moment, gpr};
 use testkit::{
     ALL_OBSERVERS, Drive, Guest, NO_OBSERVERS, READ_EXECUTE, READ_WRITE, set_eax, set_ecx, set_rdi,
 };
@@ -151,11 +149,11 @@ fn calls_and_returns() {
         0xcc, 0xcc, //
         0x90, 0xc3,
     ];
-    let record = |call, target: u64, stack, instructions| CallRecord {
-        call,
+    let record = |is_call, target: u64, stack, instructions| Call {
+        moment: Moment(instructions),
+        is_call,
         target: Address(CODE + target),
         stack: Address(stack),
-        instructions,
     };
     let expected = [
         record(true, 29, TOP - 8, 1),
@@ -532,7 +530,7 @@ fn observers_change_during_a_run() {
     assert_eq!(seen, expected);
     // Calls were logged from the fourth instruction to the ninth: ret, call, ret.
     let calls: Vec<(bool, u64)> =
-        guest.machine.take_calls().iter().map(|c| (c.call, c.instructions)).collect();
+        guest.machine.take_calls().iter().map(|c| (c.is_call, c.moment.0)).collect();
     assert_eq!(calls, [(false, 4), (true, 7), (false, 9)]);
 }
 
@@ -610,7 +608,7 @@ fn no_log_overflows() {
     // call next; lea 8(%rsp),%rsp
     let calls = flood(&[0xe8, 0, 0, 0, 0, 0x48, 0x8d, 0x64, 0x24, 8], &[]).machine.take_calls();
     assert!(calls.len() > 290_000);
-    assert!(calls.windows(2).all(|two| two[0].instructions < two[1].instructions));
+    assert!(calls.windows(2).all(|two| two[0].moment < two[1].moment));
     // Nothing but stores of 64 bytes, over page borders.
     if std::is_x86_feature_detected!("avx512f") {
         let store = [0x62, 0xf1, 0x7c, 0x48, 0x11, 0x07];

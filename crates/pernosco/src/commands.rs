@@ -1,16 +1,31 @@
 //! One module for each command.
 
 mod build;
+mod check_trace;
+mod compatibility;
 mod db;
+mod package;
 mod piece;
 mod replay;
+mod shard;
 mod trace;
+
+pub use compatibility::Options as CompatibilityOptions;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
+    /// Make a recording self-contained and then its database, or go on where that was stopped:
+    /// `package-build`, then `only-build`
+    Build(build::BuildArguments),
+    /// Copy the files that a recording needs into its directory, so that it can be moved to
+    /// another machine
+    PackageBuild(package::Arguments),
     /// Make the database of a recording, in the recording's directory, or go on with one that was
     /// stopped
-    Build(build::BuildArguments),
+    OnlyBuild(build::BuildArguments),
+    /// Execute segments for a build: the work of one process of `build`
+    #[command(hide = true)]
+    BuildShard(shard::ShardArguments),
     /// Show what is in a database, and verify it
     #[command(subcommand)]
     Db(db::Command),
@@ -26,7 +41,10 @@ pub enum Command {
 
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Build(arguments) => build::run(&arguments),
+        Command::Build(arguments) => build::run(&arguments, package::package),
+        Command::PackageBuild(arguments) => package::run(&arguments),
+        Command::OnlyBuild(arguments) => build::run(&arguments, |_| Ok(())),
+        Command::BuildShard(arguments) => shard::run(&arguments),
         Command::Db(command) => db::run(command),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::ReplayPiece(arguments) => piece::run(&arguments),

@@ -6,6 +6,7 @@
 mod commands;
 mod cpu;
 mod locate;
+mod log;
 mod names;
 mod output;
 
@@ -17,18 +18,28 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
+    /// Append what there is to report from this level on (debug, info, warn, error) to a file, in
+    /// lines that begin with `ERROR:`, `WARN:` and so on; `LEVEL=FILE` is the same
+    ///
+    /// Errors go to stderr in any case.
+    #[arg(long, global = true, value_name = "LEVEL:FILE")]
+    log: Option<String>,
+    #[command(flatten)]
+    compatibility: commands::CompatibilityOptions,
     #[command(subcommand)]
     command: commands::Command,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match commands::run(arguments.command) {
+    let started = log::start(arguments.log.as_deref());
+    arguments.compatibility.tell();
+    match started.and_then(|()| commands::run(arguments.command)) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever read our output has seen enough.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("pernosco: {error:#}");
+            log::failure(&error);
             ExitCode::FAILURE
         }
     }

@@ -150,7 +150,7 @@ fn a_piece_needs_the_recording_and_a_file() {
     let output = replay_piece(&other, &sum(), &["--found", found.to_str().unwrap()]);
     assert_eq!((output.status.code(), outcome(&output).0), (Some(1), "different".into()));
     let trace = rr_trace::Trace::open(&sum()).unwrap();
-    let found = replay::Checkpoint::read(&found, &trace).unwrap();
+    let found = replay::Checkpoint::read(&found, &trace, &replay::Opened::default()).unwrap();
     assert_eq!(found.digest().to_string(), piece.digest);
     let nowhere = Piece { to: "moment 99999999".into(), ..piece };
     let output = replay_piece(&nowhere, &sum(), &[]);

@@ -33,6 +33,8 @@ pub struct Marks {
     /// Size of each System V segment by its address.
     pub segments: BTreeMap<Address, u64>,
     pub breakpoint: Option<BreakpointAt>,
+    /// How many forks ago its ancestor was made by an exec, or was the first.
+    pub generation: u32,
 }
 
 impl Marks {

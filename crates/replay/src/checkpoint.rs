@@ -93,6 +93,8 @@ pub struct PageChange {
     pub owner: Owner,
     pub page: u64,
     /// `None`: what it was when mapped.
+    pub before: Option<Arc<Page>>,
+    /// Likewise.
     pub contents: Option<Arc<Page>>,
 }
 
@@ -123,17 +125,23 @@ impl Checkpoint {
     }
 
     /// In order, the pages that are not shared with an earlier checkpoint of the same session.
-    /// Costs in proportion to them. Of owners that are not here any more nothing is said; those
-    /// that were not there before had no page.
-    pub fn changes_since(&self, earlier: &Checkpoint) -> Vec<PageChange> {
+    /// Costs in proportion to them. Of owners that are not here any more nothing is said. Each is
+    /// compared with what `base` says, such as the space that it is a copy of; if that was not
+    /// there, it had no page.
+    pub fn changes_since(
+        &self,
+        earlier: &Checkpoint,
+        base: impl Fn(Owner) -> Owner,
+    ) -> Vec<PageChange> {
         let before: BTreeMap<Owner, &Pages> = earlier.memory().into_iter().collect();
         let nothing = Pages::default();
         let mut changes = Vec::new();
         for (owner, pages) in self.memory() {
-            let before = before.get(&owner).copied().unwrap_or(&nothing);
+            let before = before.get(&base(owner)).copied().unwrap_or(&nothing);
             changes.extend(before.differences(pages).into_iter().map(|page| PageChange {
                 owner,
                 page,
+                before: before.get(page).cloned(),
                 contents: pages.get(page).cloned(),
             }));
         }
@@ -151,25 +159,34 @@ impl Checkpoint {
         state: &[u8],
         mut pages: impl FnMut(Owner) -> std::result::Result<Pages, Error>,
         trace: &Trace,
+        opened: &Opened,
     ) -> std::result::Result<Checkpoint, Error> {
-        decode(Path::new("state"), 0, state, &mut pages, trace)
+        decode((Path::new("state"), 0), state, &mut pages, trace, opened)
     }
+}
+
+/// What a session has opened. A checkpoint that is decoded with it shares these with the session,
+/// so that restoring it there leaves mappings, and code translated for them, as they are.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    backing: BackingFiles,
+    objects: BTreeMap<u32, SharedObject>,
 }
 
 /// `file` is what errors name, and `base` what they count from.
 fn decode(
-    file: &Path,
-    base: u64,
+    (file, base): (&Path, u64),
     state: &[u8],
     pages: &mut dyn FnMut(Owner) -> std::result::Result<Pages, Error>,
     trace: &Trace,
+    opened: &Opened,
 ) -> std::result::Result<Checkpoint, Error> {
     let unusable = |offset: u64, reason: String| Error::Checkpoint {
         file: file.into(),
         offset: base + offset,
         reason,
     };
-    state::decode(state, trace, pages).map_err(|failure| match failure {
+    state::decode(state, trace, pages, opened).map_err(|failure| match failure {
         state::Failure::Flaw { offset, reason } => unusable(offset, reason),
         state::Failure::Pages(error) => error,
         state::Failure::Problem(problem) => match problem {
@@ -195,6 +212,10 @@ impl Session {
         self.go_to(checkpoint).map_err(|problem| self.error_here(problem))
     }
 
+    pub fn opened(&self) -> Opened {
+        Opened { backing: self.backing.clone(), objects: self.mapped_objects() }
+    }
+
     /// A session that stands where the checkpoint was made, and keeps to its tick rule.
     pub fn resume(
         trace: &Trace,
@@ -204,6 +225,7 @@ impl Session {
         let tick_rule = Some(checkpoint.session.tick_rule);
         let mut session = Session::open(trace, Options { tick_rule, ..options })?;
         session.restore(checkpoint)?;
+        tracing::debug!(moment = %session.moment, event = %session.last_event, "restored");
         Ok(session)
     }
 

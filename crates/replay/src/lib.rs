@@ -44,7 +44,7 @@ mod ticks;
 mod traps;
 
 pub use border::Border;
-pub use checkpoint::{Checkpoint, Digest, Owner, PageChange};
+pub use checkpoint::{Checkpoint, Digest, Opened, Owner, PageChange};
 pub use descriptors::{
     Counterpart, Description, DescriptionId, DescriptorEvent, DescriptorObserver, Descriptors,
     Direction, Entry, FileId, FileIdentity, Happening, Kind, Offset, Stream, StreamId, Table,
@@ -54,7 +54,7 @@ pub use divergence::{Block, Divergence};
 pub use error::Error;
 pub use listing::{LISTED_NAMES, listed_values, listing};
 pub use observe::{
-    Call, Executions, Fork, MappingChange, MappingChangeKind, MemoryId, Observed, PageId,
+    CallRun, Executions, Fork, MappingChange, MappingChangeKind, MemoryId, Observed, PageId,
 };
 pub use processor::{VectorRegister, VectorRegisters};
 pub use registers::RegisterPair;

@@ -67,6 +67,17 @@ fn mapped_file(path: &Path, source: std::io::Error) -> Problem {
     Problem::MappedFile { path: path.display().to_string(), source }
 }
 
+/// An unpacked recording shows files that anybody may have changed since. What follows may be
+/// wrong then in ways that no register shows.
+fn warn_of_changes(map: &MMap, path: &Path, file: &File) {
+    let Ok(metadata) = file.metadata() else { return };
+    let changes = map.changes_since_recording(&metadata).join(", ");
+    if !changes.is_empty() {
+        let (event, file) = (map.event, path.display());
+        tracing::warn!(%event, %file, "another {changes} than when it was recorded");
+    }
+}
+
 /// Exactly `length` bytes of a file from `offset`.
 pub fn read_part(path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
     let failed = |source| mapped_file(path, source);
@@ -129,7 +140,11 @@ impl Session {
 
     fn private_backing(&mut self, map: &MMap, length: u64) -> Result<Backing> {
         let Some(path) = self.source.backing_path(map)? else { return Ok(Backing::Zero) };
+        let is_new = !self.backing.0.contains_key(&path);
         let (file, file_length) = self.backing.open(&path)?;
+        if is_new {
+            warn_of_changes(map, &path, &file);
+        }
         let size = match u64::try_from(map.stat.size) {
             Ok(0) | Err(_) => file_length,
             Ok(recorded) => recorded.min(file_length),

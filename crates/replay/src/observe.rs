@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use machine::{Backing, Observers, Protection, SharedObject, Space, WrittenWords};
-use model::{Address, Moment, PAGE_SIZE, Tid};
+use model::{Address, Call, Moment, PAGE_SIZE, Tid};
 
 use crate::problem::Result;
 use crate::rr_page::{RR_PAGE, THREAD_LOCALS_PAGE};
@@ -26,19 +26,13 @@ pub struct PageId {
     pub page: u64,
 }
 
-/// A call or a return.
+/// Calls and returns of one task without those of another between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct CallRun {
     pub tid: Tid,
     pub space: MemoryId,
-    /// Behind the instruction.
-    pub moment: Moment,
-    /// A call, else a return.
-    pub call: bool,
-    /// Where it went.
-    pub target: Address,
-    /// Stack pointer behind the instruction.
-    pub stack: Address,
+    /// How many of [`Observed::calls`] there are up to the last of these.
+    pub end: usize,
 }
 
 /// How often the instructions in a run of bytes were executed.
@@ -90,6 +84,8 @@ pub struct Fork {
     pub child: Tid,
     pub from: MemoryId,
     pub space: MemoryId,
+    /// How many forks ago an ancestor of the space was made by an exec, or was the first.
+    pub generation: u32,
 }
 
 /// What happened since the last time that somebody asked.
@@ -97,6 +93,8 @@ pub struct Fork {
 pub struct Observed {
     /// In order of time.
     pub calls: Vec<Call>,
+    /// Whose calls they are.
+    pub call_runs: Vec<CallRun>,
     /// In order of address space and address; ranges do not overlap.
     pub executions: Vec<Executions>,
     /// Words that may have been written, by instructions and by recorded effects.
@@ -115,7 +113,7 @@ pub struct Observed {
 #[derive(Debug, Default)]
 pub struct Observing {
     observers: Observers,
-    calls: Vec<Call>,
+    call_runs: Vec<CallRun>,
     /// Changes of execution counts at an address against the byte before.
     executions: Vec<(MemoryId, Address, i64)>,
     /// Whose executions the machine is counting.
@@ -153,12 +151,16 @@ impl Session {
         Ok(())
     }
 
-    /// What was observed since the last time.
-    pub fn take_observed(&mut self) -> std::result::Result<Observed, crate::Error> {
+    /// What was observed since the last time. The memory of `spare` takes the next calls.
+    pub fn take_observed(
+        &mut self,
+        spare: Vec<Call>,
+    ) -> std::result::Result<Observed, crate::Error> {
         self.collect_all().map_err(|problem| self.error_here(problem))?;
         let observing = &mut self.observing;
         Ok(Observed {
-            calls: std::mem::take(&mut observing.calls),
+            calls: self.machine.take_calls_into(spare),
+            call_runs: std::mem::take(&mut observing.call_runs),
             executions: runs(std::mem::take(&mut observing.executions)),
             written: std::mem::take(&mut observing.written),
             read: std::mem::take(&mut observing.read),
@@ -172,6 +174,7 @@ impl Session {
     pub(crate) fn forget_observed(&mut self) -> Result<()> {
         if self.observing.is_on() {
             self.collect_all()?;
+            self.machine.take_calls();
             let observers = self.observing.observers;
             self.observing = Observing { observers, ..Observing::default() };
         }
@@ -192,20 +195,16 @@ impl Session {
         }
     }
 
-    /// Behind a run that began at the moment `before`, with the task's own count `counted`.
-    pub(crate) fn collect_calls(&mut self, task: (Tid, SpaceId), before: Moment, counted: u64) {
-        if !self.observing.observers.calls {
-            return;
+    /// Behind a run: whatever was called was called by this task.
+    pub(crate) fn note_caller(&mut self, tid: Tid, id: SpaceId) {
+        let (end, space) = (self.machine.calls(), MemoryId(id.0));
+        let runs = &mut self.observing.call_runs;
+        let known = runs.last().map_or(0, |run| run.end);
+        match runs.last_mut() {
+            Some(run) if (run.tid, run.space) == (tid, space) => run.end = end,
+            _ if known < end => runs.push(CallRun { tid, space, end }),
+            _ => {}
         }
-        let calls = self.machine.drain_calls();
-        self.observing.calls.extend(calls.map(|record| Call {
-            tid: task.0,
-            space: MemoryId(task.1.0),
-            moment: before + (record.instructions - counted),
-            call: record.call,
-            target: record.target,
-            stack: record.stack,
-        }));
     }
 
     fn collect_executions(&mut self) {

@@ -246,14 +246,14 @@ impl Session {
         let space = self.spaces.get_mut(&task.space);
         let space = space.ok_or_else(|| Problem::malformed("no such address space"))?;
         let before = task.cpu.instructions;
+        self.machine.set_clock(self.moment, before);
         let exit = work(&mut self.machine, &mut space.space, &mut task.cpu)?;
         let retired = task.cpu.instructions - before;
         if retired > 0 || exit == Exit::InstructionLimit {
             task.orig_rax = NO_SYSCALL;
         }
-        let began = self.moment;
         self.moment += retired;
-        self.collect_calls((tid, id), began, before);
+        self.note_caller(tid, id);
         Ok(exit)
     }
 

@@ -130,6 +130,7 @@ impl Rules {
 impl Session {
     pub fn open(trace: &Trace, options: Options) -> std::result::Result<Session, Error> {
         let machine = Machine::new(options.machine).map_err(Error::Start)?;
+        tracing::debug!(recording = %trace.directory().display(), "opened");
         let header = trace.header();
         let mut session = Session {
             machine,
@@ -162,6 +163,11 @@ impl Session {
         session.hook(rr_page::PRIVILEGED_RECORD_ONLY);
         session.begin_ticks().map_err(|problem| session.error_here(problem))?;
         Ok(session)
+    }
+
+    /// Nothing follows: the recording has been replayed to its end, or an error has come.
+    pub fn is_over(&self) -> bool {
+        self.ended
     }
 
     /// Goes on to the end of the next event, but executes no instruction behind `until`, and

@@ -85,6 +85,7 @@ impl Session {
     /// An event has been replayed: if it is where the rule before failed, this one is right.
     pub(crate) fn ticks_confirmed(&mut self, event: Event) {
         if self.ticks.failed.as_ref().is_some_and(|(failed, _)| event >= *failed) {
+            tracing::info!(%event, rule = %self.ticks.rule, "how ticks were counted is found");
             self.ticks.failed = None;
             self.ticks.settled = true;
         }
@@ -110,7 +111,9 @@ impl Session {
             return Err(error);
         }
         let Some(start) = self.ticks.start.clone() else { return Err(error) };
-        self.set_tick_rule(TickRule::ElfOnly);
+        let rule = TickRule::ElfOnly;
+        tracing::info!(%event, %rule, "more ticks than recorded: the replay begins again");
+        self.set_tick_rule(rule);
         self.ticks.failed = Some((event, error));
         self.return_to(&start).map_err(|problem| self.error_here(problem))
     }

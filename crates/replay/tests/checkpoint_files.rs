@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use checkpoints::Parts;
 use model::{Event, Moment};
-use replay::{Border, Checkpoint, Error, Options, Owner, Session};
+use replay::{Border, Checkpoint, Error, Opened, Options, Owner, Session};
 use rr_trace::Trace;
 
 /// How long damaged input is tried: a second, or PERNOSCO_FUZZ_SECONDS.
@@ -144,8 +144,12 @@ fn other_versions_and_other_recordings_are_refused() {
     let (_, reason) =
         explained(Checkpoint::from_bytes(Path::new(checkpoints::FILE), &good, &foreign));
     assert_eq!(reason, "it belongs to another recording");
-    let decoded =
-        Checkpoint::decode(&checkpoint.encode_state(), |_| Ok(Default::default()), &foreign);
+    let decoded = Checkpoint::decode(
+        &checkpoint.encode_state(),
+        |_| Ok(Default::default()),
+        &foreign,
+        &Opened::default(),
+    );
     assert!(decoded.unwrap_err().to_string().contains("another recording"));
     // Nor may a session go to it.
     drop(Session::open(&foreign, Options::default()).unwrap());
@@ -172,9 +176,9 @@ fn files_appear_when_they_are_complete() {
     let missing = directory.path().join("missing/file");
     let error = checkpoint.write(&missing).unwrap_err();
     assert!(error.to_string().contains("missing/file"), "{error}");
-    let error = Checkpoint::read(directory.path(), &trace).unwrap_err();
+    let error = Checkpoint::read(directory.path(), &trace, &Opened::default()).unwrap_err();
     assert!(matches!(error, Error::CheckpointFile { .. }), "{error}");
-    let read = Checkpoint::read(&path, &trace).unwrap();
+    let read = Checkpoint::read(&path, &trace, &Opened::default()).unwrap();
     assert_eq!(read.digest(), checkpoint.digest());
 }
 
@@ -189,7 +193,7 @@ fn what_changed_makes_the_next_checkpoint_of_the_one_before() {
         assert!(session.go_on_to(Border::Event(Event(event)), |_| {}).unwrap());
         let checkpoint = session.checkpoint().unwrap();
         let changes = match &earlier {
-            Some(earlier) => checkpoint.changes_since(earlier),
+            Some(earlier) => checkpoint.changes_since(earlier, |owner| owner),
             None => {
                 let mut all = Vec::new();
                 for (owner, pages) in checkpoint.memory() {
@@ -197,6 +201,7 @@ fn what_changed_makes_the_next_checkpoint_of_the_one_before() {
                     all.extend(pages.map(|(page, contents)| replay::PageChange {
                         owner,
                         page,
+                        before: None,
                         contents: Some(contents),
                     }));
                 }
@@ -205,7 +210,10 @@ fn what_changed_makes_the_next_checkpoint_of_the_one_before() {
         };
         changed += changes.len();
         total += checkpoint.memory().iter().map(|(_, pages)| pages.all().len()).sum::<usize>();
-        for replay::PageChange { owner, page, contents } in changes {
+        for replay::PageChange { owner, page, before, contents } in changes {
+            if earlier.is_some() {
+                assert_eq!(stored.get(&(owner, page)), before.as_ref());
+            }
             match contents {
                 Some(contents) => stored.insert((owner, page), contents),
                 None => stored.remove(&(owner, page)),
@@ -218,7 +226,9 @@ fn what_changed_makes_the_next_checkpoint_of_the_one_before() {
             }
             Ok(pages)
         };
-        let again = Checkpoint::decode(&checkpoint.encode_state(), pages, &trace).unwrap();
+        let again =
+            Checkpoint::decode(&checkpoint.encode_state(), pages, &trace, &Opened::default())
+                .unwrap();
         assert_eq!(checkpoint.differences(&again), [""; 0]);
         assert_eq!(checkpoint.digest(), again.digest());
         earlier = Some(checkpoint);

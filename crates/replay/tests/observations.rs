@@ -5,8 +5,8 @@ mod support;
 use std::collections::BTreeMap;
 
 use machine::Observers;
-use model::{Address, Moment};
-use replay::{Call, MemoryId, Observed, PageId, Progress};
+use model::{Address, Call, Moment, Tid};
+use replay::{MemoryId, Observed, PageId, Progress};
 
 const ALL: Observers = Observers {
     written_words: true,
@@ -20,7 +20,7 @@ const ALL: Observers = Observers {
 /// Observations of a whole run, put together from pieces.
 #[derive(Debug, Default, PartialEq)]
 struct Sum {
-    calls: Vec<Call>,
+    calls: Vec<(Tid, MemoryId, Call)>,
     /// Executions of each byte where the count changes.
     executions: BTreeMap<(MemoryId, Address), i64>,
     written: BTreeMap<PageId, [u64; 8]>,
@@ -30,7 +30,14 @@ struct Sum {
 
 impl Sum {
     fn add(&mut self, piece: Observed) {
-        self.calls.extend(piece.calls);
+        let mut calls = piece.calls.into_iter();
+        let mut taken = 0;
+        for run in piece.call_runs {
+            let of_run = calls.by_ref().take(run.end - taken);
+            self.calls.extend(of_run.map(|call| (run.tid, run.space, call)));
+            taken = run.end;
+        }
+        assert_eq!(calls.count(), 0, "calls of nobody");
         for run in piece.executions {
             *self.executions.entry((run.space, run.range.start)).or_default() += run.count as i64;
             *self.executions.entry((run.space, run.range.end)).or_default() -= run.count as i64;
@@ -57,12 +64,12 @@ fn observe(name: &str, piece: Option<u64>) -> Sum {
             Progress::End => break,
             Progress::Restarted => panic!("{name}: the tick rule is the one assumed"),
             Progress::Moment => {
-                sum.add(session.take_observed().unwrap());
+                sum.add(session.take_observed(Vec::new()).unwrap());
                 until = until.map(|until| until + piece.unwrap_or_default());
             }
         }
     }
-    sum.add(session.take_observed().unwrap());
+    sum.add(session.take_observed(Vec::new()).unwrap());
     sum.executions.retain(|_, change| *change != 0);
     sum
 }

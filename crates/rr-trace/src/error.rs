@@ -1,5 +1,6 @@
 //! What can be wrong with a recording.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -9,6 +10,9 @@ use std::path::PathBuf;
 pub enum Error {
     #[error("{}", file.display())]
     Io { file: PathBuf, source: io::Error },
+    /// A file of the recording cannot be written.
+    #[error("{}{}", file.display(), advice(source))]
+    Write { file: PathBuf, source: io::Error },
     #[error(
         "{} is not a recording: it has no file `version` (give the directory that rr wrote)",
         directory.display()
@@ -42,4 +46,57 @@ pub enum Error {
          the recording is damaged or hostile"
     )]
     BackingName { name: String, start: model::Address },
+    /// What mappings show is not there, or not what it was. Not all may be listed.
+    #[error("{}: {}", directory.display(), MappedFilesText { problems, more: *more })]
+    MappedFiles { directory: PathBuf, problems: Vec<MappedFileProblem>, more: u64 },
+    #[error("{}: another process is packing this recording; wait for it", directory.display())]
+    Packing { directory: PathBuf },
+}
+
+/// Why a mapped file cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappedFileProblem {
+    pub file: PathBuf,
+    pub what: String,
+}
+
+impl fmt::Display for MappedFileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.file.display(), self.what)
+    }
+}
+
+struct MappedFilesText<'a> {
+    problems: &'a [MappedFileProblem],
+    more: u64,
+}
+
+impl fmt::Display for MappedFilesText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MappedFilesText { problems, more } = self;
+        match problems {
+            [problem] if *more == 0 => return write!(f, "mapped file {problem}"),
+            _ => write!(f, "{} mapped files are not as recorded", problems.len() as u64 + more)?,
+        }
+        for problem in *problems {
+            write!(f, "\n  {problem}")?;
+        }
+        match more {
+            0 => Ok(()),
+            more => write!(f, "\n  and {more} more"),
+        }
+    }
+}
+
+/// What to do about failures of the system that are common.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            " (make room and try again: the recording is as it was)"
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            " (copy the recording to where it can be written to)"
+        }
+        _ => "",
+    }
 }

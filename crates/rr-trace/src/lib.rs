@@ -10,7 +10,10 @@
 //! trace.tasks()    TaskEvent  clone, exec, exit, each belonging to a frame
 //! ```
 //!
-//! Refused here: knowing what an event means (that is `replay`), writing recordings, reading rr
+//! [`Packing`] copies the files that are mapped into the recording, which is all that is ever
+//! written.
+//!
+//! Refused here: knowing what an event means (that is `replay`), making recordings, reading rr
 //! before 5.4 or recordings of other processors than x86.
 //!
 //! Costs: memory is bounded whatever the recording's size: a decompression window (at most
@@ -20,11 +23,13 @@
 //!
 //! Start reading at [`Trace`], then `frame.rs`; the encoding is in `stream/`.
 
+mod check;
 mod decode;
 mod error;
 mod frame;
 mod header;
 mod mapping;
+mod pack;
 mod registers;
 mod stream;
 mod task;
@@ -35,11 +40,13 @@ mod trace;
 #[rustfmt::skip]
 mod trace_capnp;
 
-pub use error::Error;
+pub use check::{Checked, check};
+pub use error::{Error, MappedFileProblem};
 pub use frame::*;
 pub use header::*;
 pub use mapping::*;
+pub use pack::{Copied, Packing};
 pub use registers::*;
 pub use stream::{BlockTable, DataStream, Frames, MMaps, Piece, Records, StreamPosition, Tasks};
 pub use task::*;
-pub use trace::{Position, StreamName, Trace};
+pub use trace::{Position, Stamp, StreamName, Trace};

@@ -34,8 +34,7 @@ impl MMap {
         let MapSource::File { backing_name } = &self.source else { return vec![] };
         let own_copy =
             [&b"mmap_copy_"[..], b"mmap_clone_"].iter().any(|p| backing_name.starts_with(p));
-        let known = Stat { size: 0, ..self.stat } != Stat::default();
-        if own_copy || !known {
+        if own_copy || !self.stat.is_known() {
             return vec![];
         }
         let size = u64::try_from(self.stat.size).ok();
@@ -73,6 +72,13 @@ pub struct Stat {
     pub gid: u32,
     pub size: i64,
     pub mtime: i64,
+}
+
+impl Stat {
+    /// Whether it says more than the size.
+    pub fn is_known(&self) -> bool {
+        Stat { size: 0, ..*self } != Stat::default()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

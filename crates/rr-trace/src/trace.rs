@@ -3,24 +3,38 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use model::Event;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
-use crate::stream::Source;
+use crate::stream::{KeptBlocks, Source};
 use crate::{
     BlockTable, DataStream, Error, Frames, Header, MMap, MMaps, MapSource, StreamPosition, Tasks,
 };
 
+/// No path is longer (Linux: PATH_MAX).
+pub(crate) const NAME_BYTES_MAX: usize = 4096;
+/// Of a name that is refused.
+const NAME_BYTES_SHOWN: usize = 256;
+
+/// What tells whether the files of a recording were written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp(Vec<(u64, u64, i64, i64)>);
+
 /// A header is about a kilobyte, with CPUID records for the most part.
 const HEADER_BYTES_MAX: u64 = 1 << 20;
 
-/// An opened recording. Cheap to share; every reader opens its own file.
+/// An opened recording. Cheap to share; every reader opens its own file. Up to 32 MiB of what was
+/// gone back to are kept decompressed.
 #[derive(Clone, Debug)]
 pub struct Trace {
     directory: PathBuf,
     header: Header,
+    /// By stream, in the order of [`StreamName::ALL`].
+    kept: [KeptBlocks; 4],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +82,7 @@ impl Trace {
                 result => result?,
             };
         let header = Header::parse(&path, &bytes)?;
-        Ok(Trace { directory: directory.into(), header })
+        Ok(Trace { directory: directory.into(), header, kept: Default::default() })
     }
 
     pub fn directory(&self) -> &Path {
@@ -77,6 +91,42 @@ impl Trace {
 
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The UUID, and what of the recording it does not say: packing changes the names of mapped
+    /// files and the lengths of streams, and so does whoever repairs a recording. Copies of a
+    /// recording have the same.
+    pub fn identity(&self) -> Result<Vec<u8>, Error> {
+        let mut sum = Xxh3::new();
+        let mmaps = self.mmaps_source()?;
+        let mut piece = vec![0; 64 << 10];
+        let mut offset = 0;
+        while offset < mmaps.length() {
+            let left = usize::try_from(mmaps.length() - offset).unwrap_or(usize::MAX);
+            let length = left.min(piece.len());
+            mmaps.read_exact_at(&mut piece[..length], offset)?;
+            sum.update(&piece[..length]);
+            offset += length as u64;
+        }
+        for stream in StreamName::ALL {
+            sum.update(&self.source(stream)?.length().to_le_bytes());
+        }
+        let mut identity = self.header.uuid.to_vec();
+        identity.extend(sum.digest().to_be_bytes());
+        Ok(identity)
+    }
+
+    /// What the files of the recording are at present: two that are the same were not written to
+    /// in between.
+    pub fn stamp(&self) -> Result<Stamp, Error> {
+        let names = StreamName::ALL.map(StreamName::file_name);
+        let stamp = names.into_iter().chain(["version"]).map(|name| {
+            let path = self.directory.join(name);
+            let file = std::fs::metadata(&path);
+            let file = file.map_err(|source| Error::Io { file: path, source })?;
+            Ok((file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+        });
+        Ok(Stamp(stamp.collect::<Result<_, Error>>()?))
     }
 
     /// All events, in order.
@@ -107,10 +157,14 @@ impl Trace {
     /// recording machine (the recording is not packed): whether to open it is for the caller.
     pub fn backing_path(&self, mapping: &MMap) -> Result<Option<PathBuf>, Error> {
         let MapSource::File { backing_name } = &mapping.source else { return Ok(None) };
-        let refused = || Error::BackingName {
-            name: String::from_utf8_lossy(backing_name).into_owned(),
-            start: mapping.range.start,
+        let refused = || {
+            let shown = &backing_name[..backing_name.len().min(NAME_BYTES_SHOWN)];
+            let name = String::from_utf8_lossy(shown).into_owned();
+            Error::BackingName { name, start: mapping.range.start }
         };
+        if backing_name.len() > NAME_BYTES_MAX {
+            return Err(refused());
+        }
         if backing_name.contains(&0) {
             return Err(refused());
         }
@@ -123,8 +177,13 @@ impl Trace {
         Ok(Some(self.directory.join(OsStr::from_bytes(backing_name))))
     }
 
+    pub(crate) fn mmaps_source(&self) -> Result<Source, Error> {
+        self.source(StreamName::MMaps)
+    }
+
     fn source(&self, stream: StreamName) -> Result<Source, Error> {
-        Source::open(&self.directory.join(stream.file_name()))
+        let source = Source::open(&self.directory.join(stream.file_name()))?;
+        Ok(source.sharing(&self.kept[stream as usize]))
     }
 }
 

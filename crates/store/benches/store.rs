@@ -42,7 +42,7 @@ fn main() {
         "calls",
         calls.len(),
         size,
-        |leaf| leaf.calls(Tid(1), calls.iter().copied()),
+        |leaf| leaf.calls(Tid(1), [&calls[..]]),
         |leaf| leaf.calls(Tid(1), Moment(0)).unwrap().map(Result::unwrap).count(),
     );
     for file in arguments.iter().skip(1) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Why a database cannot be written or read. Offsets count bytes from the beginning of the file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{}: {source}{}", file.display(), advice(source))]
+    #[error("{}{}", file.display(), advice(source))]
     Io { file: PathBuf, source: io::Error },
     #[error(
         "{} is not a database: it has no file `manifest`; build one first",
@@ -60,11 +60,11 @@ impl Error {
 /// What to do about failures of the system that are common.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; make room and resume: what was sealed is kept"
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            " (make room and build again: what was sealed is kept)"
         }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-            "; choose a directory that can be written to"
+            " (copy the recording to where it can be written to)"
         }
         _ => "",
     }

@@ -5,6 +5,7 @@
 //! of the run, over all tasks. An *owner* is whatever has pages: an address space or a shared
 //! object; what its page numbers mean (addresses or offsets, divided by 4096) is up to the caller.
 
+pub use model::Call;
 use model::{Address, Event, Moment, Tid};
 
 /// Words of eight bytes in a page.
@@ -103,19 +104,6 @@ pub struct PageDelta {
     pub children: u16,
 }
 
-/// A call or a return of one task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Call {
-    /// Behind the instruction.
-    pub moment: Moment,
-    /// Else a return.
-    pub is_call: bool,
-    /// Where it went.
-    pub target: Address,
-    /// The stack pointer behind the instruction.
-    pub stack: Address,
-}
-
 /// Something that happened at a moment: a system call, a signal, output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Happening {
@@ -141,6 +129,19 @@ impl PageDelta {
     /// The value of word `word` (0..512) if it is among the changed ones.
     pub fn value(&self, word: usize) -> Option<u64> {
         rank(&self.words, word).map(|rank| self.values[rank])
+    }
+
+    /// The changed words with their values, in order.
+    pub fn changed_words(&self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let words = self.words.iter().enumerate().flat_map(|(element, bits)| {
+            let mut left = *bits;
+            std::iter::from_fn(move || {
+                let bit = left.checked_ilog2().map(|_| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(element * 64 + bit as usize)
+            })
+        });
+        words.zip(self.values.iter().copied())
     }
 }
 

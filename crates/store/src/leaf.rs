@@ -20,8 +20,8 @@ use crate::items::{
     Call, CodeRun, Count, Depths, Happening, Lineage, Owner, PAGE_LINES, PageDelta, PageId,
     ReadPage, TouchedLine, WordMask, WrittenPage,
 };
-use crate::payload::{Items, Payload, SectionSize, Source, table_bytes, write_section};
-use crate::section::{Codec, Packer, SectionEntry};
+use crate::payload::{Items, Payload, SectionSize, Source, table_bytes};
+use crate::section::{Codec, Packer, PushError, SectionEncoder, SectionEntry};
 
 /// Classes of keys that this crate counts by itself; the caller's are below.
 pub mod class {
@@ -72,6 +72,21 @@ impl LeafEncoder {
     pub fn new(level: i32) -> Result<LeafEncoder, Error> {
         let packer = Packer::new(level).map_err(|source| Error::io("zstd".as_ref(), source))?;
         Ok(LeafEncoder { packer, sections: BTreeMap::new(), counted: BTreeMap::new() })
+    }
+
+    /// Goes on with a leaf, for sections that it does not have.
+    pub fn reopen(leaf: &EncodedLeaf, level: i32) -> Result<LeafEncoder, Error> {
+        let mut encoder = LeafEncoder::new(level)?;
+        let payload = leaf.read()?.payload;
+        for count in Items::<Counts>::new(&payload, (kind::KEYS, 0), (0, 0))? {
+            let Count { class, key, count, .. } = count?;
+            encoder.count(class, key, count);
+        }
+        for entry in payload.table().iter().filter(|entry| entry.kind != kind::KEYS) {
+            let bytes = &leaf.bytes[entry.offset as usize..][..entry.length as usize];
+            encoder.sections.insert((entry.kind, entry.sub), (*entry, bytes.to_vec()));
+        }
+        Ok(encoder)
     }
 
     /// Written words, in order of page. Supersets are fine.
@@ -142,9 +157,20 @@ impl LeafEncoder {
         Ok(())
     }
 
-    /// Calls and returns of one task, in order of moment.
-    pub fn calls(&mut self, task: Tid, calls: impl IntoIterator<Item = Call>) -> Result<(), Error> {
-        self.section::<Calls>((kind::CALLS, task.0 as u32), calls)
+    /// Calls and returns of one task, in order of moment, in pieces of any length.
+    pub fn calls<'a>(
+        &mut self,
+        task: Tid,
+        calls: impl IntoIterator<Item = &'a [Call]>,
+    ) -> Result<(), Error> {
+        let id = (kind::CALLS, task.0 as u32);
+        self.write_section(id, |packer, bytes| {
+            let mut encoder = SectionEncoder::<Calls>::new();
+            for calls in calls {
+                encoder.push_all(calls, packer, bytes)?;
+            }
+            encoder.finish(packer, bytes)
+        })
     }
 
     /// Events, in order of moment and number. They are also counted by kind, for
@@ -200,14 +226,30 @@ impl LeafEncoder {
         id: (u16, u32),
         items: impl IntoIterator<Item = C::Item>,
     ) -> Result<(), Error> {
+        self.write_section(id, |packer, bytes| {
+            let mut encoder = SectionEncoder::<C>::new();
+            for item in items {
+                encoder.push(item, packer, bytes)?;
+            }
+            encoder.finish(packer, bytes)
+        })
+    }
+
+    fn write_section(
+        &mut self,
+        id: (u16, u32),
+        write: impl FnOnce(&mut Packer, &mut Vec<u8>) -> Result<Option<SectionEntry>, PushError>,
+    ) -> Result<(), Error> {
         if self.sections.contains_key(&id) {
             return Err(refused(id.0, 0, "the leaf has such a section already"));
         }
         let mut bytes = Vec::new();
-        let items = items.into_iter().map(Ok::<_, Error>);
-        let failed = |source| Error::io("zstd".as_ref(), source);
-        let entry = write_section::<C, _>(id, 0, items, &mut self.packer, &mut bytes, failed)?;
+        let entry = write(&mut self.packer, &mut bytes).map_err(|error| match error {
+            PushError::Io(source) => Error::io("zstd".as_ref(), source),
+            PushError::Refused(item, reason) => refused(id.0, item, reason),
+        })?;
         if let Some(entry) = entry {
+            let entry = SectionEntry { kind: id.0, sub: id.1, ..entry };
             self.sections.insert(id, (entry, bytes));
         }
         Ok(())

@@ -19,6 +19,7 @@ mod bytes;
 mod cache;
 mod columns;
 mod error;
+mod files;
 mod index;
 mod items;
 mod leaf;

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use crate::bytes::checksum;
 use crate::error::Error;
+use crate::files;
 use crate::record::FORMAT_VERSION;
 
-/// For all files of a database: never writable by others, whatever the umask.
-pub const FILE_MODE: u32 = 0o664;
 pub const NAME: &str = "manifest";
 pub const TEMPORARY: &str = "manifest.new";
 /// Bytes; a bound for hostile files.
@@ -45,9 +43,7 @@ impl Manifest {
     pub fn write(&self, directory: &Path) -> Result<(), Error> {
         let (path, temporary) = (directory.join(NAME), directory.join(TEMPORARY));
         let write = || -> io::Result<()> {
-            let mut options = File::options();
-            options.write(true).create(true).truncate(true).mode(FILE_MODE);
-            let mut file = options.open(&temporary)?;
+            let mut file = files::make_empty(&temporary)?;
             file.write_all(self.print().as_bytes())?;
             file.sync_all()?;
             fs::rename(&temporary, &path)?;
@@ -66,7 +62,7 @@ impl Manifest {
             Ok(data) if data.len() > BYTES_MAX => {
                 return Err(Error::corrupt(&path, BYTES_MAX, "a manifest of more than 16 MiB"));
             }
-            Ok(_) => fs::read(&path).map_err(|source| Error::io(&path, source))?,
+            Ok(_) => read(&path).map_err(|source| Error::io(&path, source))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Error::NotADatabase { directory: directory.to_owned() });
             }
@@ -119,6 +115,12 @@ impl Manifest {
         let manifest = parse_lines(&mut lines).filter(|_| lines.next().is_none());
         manifest.ok_or_else(|| corrupt("its lines are not as they should be"))
     }
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    files::open_to_read(path)?.take(BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn parse_lines<'a>(lines: &mut impl Iterator<Item = &'a str>) -> Option<Manifest> {

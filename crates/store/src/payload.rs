@@ -130,6 +130,10 @@ impl<C> Clone for Section<'_, C> {
 impl<C> Copy for Section<'_, C> {}
 
 impl Payload {
+    pub fn table(&self) -> &[SectionEntry] {
+        &self.table
+    }
+
     pub fn open(source: Source, number: u64) -> Result<Payload, Error> {
         let length = source.length();
         let corrupt = |at, reason| source.corrupt(at, Malformed(reason));

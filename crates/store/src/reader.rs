@@ -1,6 +1,5 @@
 //! Opening a database and reading its records. Constant time and memory, whatever its size.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -8,7 +7,8 @@ use model::Moment;
 
 use crate::cache::Cache;
 use crate::error::Error;
-use crate::index::Index;
+use crate::files;
+use crate::index::{Index, entry_offset};
 use crate::leaf::Leaf;
 use crate::manifest::{Manifest, State};
 use crate::payload::{Payload, SectionSize, Source};
@@ -51,7 +51,7 @@ impl Reader {
     pub fn open(directory: &Path, cache_bytes: usize) -> Result<Reader, Error> {
         let manifest = Manifest::read(directory)?;
         let path = directory.join(crate::index::NAME);
-        let file = File::open(&path).map_err(|source| Error::io(&path, source))?;
+        let file = files::open_to_read(&path).map_err(|source| Error::io(&path, source))?;
         let reader = Reader {
             directory: directory.to_owned(),
             index: Index::open(directory, file)?,
@@ -74,9 +74,41 @@ impl Reader {
             let reason = "a leaf has a higher number than there are records";
             return Err(Error::corrupt(&self.index.path, 0, reason));
         }
+        if manifest.state == State::Complete {
+            self.check_ends(entries)?;
+        }
         *self.seen.write().unwrap_or_else(PoisonError::into_inner) =
             Seen { manifest, entries, leaves, end };
         Ok(())
+    }
+
+    /// When a build is complete, its files end with the last record.
+    fn check_ends(&self, entries: u64) -> Result<(), Error> {
+        let length = |path: &Path| {
+            Ok(std::fs::metadata(path).map_err(|source| Error::io(path, source))?.len())
+        };
+        let path = &self.index.path;
+        let last = entries.checked_sub(1).map(|last| self.index.entry(last)).transpose()?;
+        let whole = length(path)? == entry_offset(entries);
+        let Some(last) = last.filter(|_| whole) else {
+            let reason = "the build is complete, but the index breaks off";
+            return Err(Error::corrupt(path, entry_offset(entries), reason));
+        };
+        let path = self.volumes.path(last.volume);
+        let (expected, found) = (last.volume_end(), length(&path)?);
+        if found != expected {
+            let reason = format!("the last volume has {found} bytes and not {expected}");
+            return Err(Error::corrupt(&path, found.min(expected), reason));
+        }
+        match length(&self.volumes.path(last.volume + 1)) {
+            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                Ok(())
+            }
+            _ => {
+                let reason = "there are volumes behind the last one in the index";
+                Err(Error::corrupt(&self.index.path, entry_offset(entries), reason))
+            }
+        }
     }
 
     fn seen(&self) -> Seen {
@@ -212,7 +244,7 @@ impl Reader {
         for position in 0..entries {
             let entry = self.index.entry(position)?;
             let corrupt = |reason: &str| {
-                let at = crate::index::entry_offset(position);
+                let at = entry_offset(position);
                 Err(Error::corrupt(&self.index.path, at, reason))
             };
             let next = match volume {
@@ -260,7 +292,7 @@ impl Reader {
         for nodes in &nodes[1..] {
             let expected = if below > 1 { below.div_ceil(FANOUT) } else { 0 };
             if self.manifest().state == State::Complete && *nodes != expected {
-                let at = crate::index::entry_offset(entries);
+                let at = entry_offset(entries);
                 return Err(Error::corrupt(&self.index.path, at, "nodes are missing"));
             }
             below = expected;

@@ -3,6 +3,7 @@
 //! Chunks come first, then a directory of fixed width with the first key of each, so that a
 //! look-up reads the directory and decompresses one chunk. `docs/store-format.md` has the bytes.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 
 use crate::bytes::{Cursor, Fields, checksum};
@@ -106,8 +107,17 @@ pub fn unpack(stored: &[u8], raw_len: usize) -> Result<Vec<u8>, Malformed> {
     if raw_len > CHUNK_BYTES_MAX {
         return Err(Malformed("a chunk is too large"));
     }
-    let raw = zstd::bulk::decompress(stored, raw_len)
-        .map_err(|_| Malformed("a chunk does not decompress"))?;
+    thread_local! {
+        static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    let raw = ZSTD.with_borrow_mut(|zstd| {
+        let decompressor = match zstd.take() {
+            Some(decompressor) => decompressor,
+            None => zstd::bulk::Decompressor::new().ok()?,
+        };
+        zstd.insert(decompressor).decompress(stored, raw_len).ok()
+    });
+    let raw = raw.ok_or(Malformed("a chunk does not decompress"))?;
     if raw.len() != raw_len {
         return Err(Malformed("a chunk decompresses to another length"));
     }
@@ -284,9 +294,69 @@ impl<C: Codec> SectionEncoder<C> {
         Ok(())
     }
 
+    /// As `push` for each; whole chunks of them are not copied.
+    pub fn push_all(
+        &mut self,
+        items: &[C::Item],
+        packer: &mut Packer,
+        sink: &mut impl Write,
+    ) -> Result<(), PushError>
+    where
+        C::Item: Clone,
+    {
+        let mut rest = items;
+        while let Some(first) = rest.first() {
+            if self.size >= C::CHUNK_BYTES {
+                C::check(self.items.last(), first)
+                    .map_err(|why| PushError::Refused(self.total, why))?;
+                self.flush(packer, sink)?;
+            }
+            if !self.items.is_empty() {
+                self.push(first.clone(), packer, sink)?;
+                rest = &rest[1..];
+                continue;
+            }
+            let mut size = 0;
+            let full = rest.iter().position(|item| {
+                let full = size >= C::CHUNK_BYTES;
+                size += C::size(item);
+                full
+            });
+            let length = full.unwrap_or(rest.len()).min(CHUNK_ITEMS_MAX);
+            let (chunk, behind) = rest.split_at(length);
+            if behind.is_empty() {
+                for item in chunk {
+                    self.push(item.clone(), packer, sink)?;
+                }
+                return Ok(());
+            }
+            for (number, pair) in (self.total..).zip(rest[..=length].windows(2)) {
+                C::check(pair.first(), &pair[1]).map_err(|why| PushError::Refused(number, why))?;
+            }
+            self.total += length as u64;
+            self.write(chunk, packer, sink)?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
     fn flush(&mut self, packer: &mut Packer, sink: &mut impl Write) -> Result<(), PushError> {
-        let Some(first) = self.items.first() else { return Ok(()) };
-        packer.encode::<C>(&self.items)?;
+        let items = std::mem::take(&mut self.items);
+        self.write(&items, packer, sink)?;
+        self.items = items;
+        self.items.clear();
+        self.size = 0;
+        Ok(())
+    }
+
+    fn write(
+        &mut self,
+        items: &[C::Item],
+        packer: &mut Packer,
+        sink: &mut impl Write,
+    ) -> Result<(), PushError> {
+        let Some(first) = items.first() else { return Ok(()) };
+        packer.encode::<C>(items)?;
         let raw_len = packer.raw.len();
         if raw_len > CHUNK_BYTES_MAX {
             return Err(PushError::Refused(self.total - 1, "it is too large"));
@@ -295,7 +365,7 @@ impl<C: Codec> SectionEncoder<C> {
         sink.write_all(stored)?;
         let entry = ChunkEntry {
             first: C::key(first),
-            items: self.items.len() as u32,
+            items: items.len() as u32,
             raw_len: raw_len as u32,
             stored_len: stored.len() as u32,
             offset: self.position,
@@ -304,8 +374,6 @@ impl<C: Codec> SectionEncoder<C> {
         entry.put(&mut self.directory);
         self.position += stored.len() as u64;
         self.chunks += 1;
-        self.items.clear();
-        self.size = 0;
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::Error;
+use crate::files;
 use crate::index::check_header;
 use crate::payload::Source;
 use crate::record::{IndexEntry, RECORD_HEADER, volume_header};
@@ -40,7 +41,7 @@ impl Volumes {
             return Ok(file.clone());
         }
         let path = self.path(number);
-        let file = File::open(&path).map_err(|source| Error::io(&path, source))?;
+        let file = files::open_to_read(&path).map_err(|source| Error::io(&path, source))?;
         check_header(&file, &path, &volume_header(number))?;
         let file = Arc::new(file);
         open.insert(number, file.clone());

@@ -1,18 +1,19 @@
 //! Writing a database, in order, so that a kill at any moment leaves all that was sealed.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use model::Moment;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::error::Error;
+use crate::files;
 use crate::index::{self, Index, entry_offset};
 use crate::leaf::EncodedLeaf;
-use crate::manifest::{self, FILE_MODE, Manifest, State};
+use crate::manifest::{self, Manifest, State};
 use crate::reader::Reader;
 use crate::record::{
     FILE_HEADER, IndexEntry, LEVEL_MAX, RECORD_HEADER, RecordId, RecordKind, index_header,
@@ -384,13 +385,7 @@ fn manifest_temporary() -> String {
 
 fn lock(directory: &Path) -> Result<File, Error> {
     let path = directory.join(LOCK);
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(FILE_MODE)
-        .open(&path)
-        .map_err(|source| Error::io(&path, source))?;
+    let file = files::make(&path).map_err(|source| Error::io(&path, source))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::Locked { directory: directory.to_owned() }),
@@ -399,17 +394,12 @@ fn lock(directory: &Path) -> Result<File, Error> {
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let write = || {
-        let mut options = OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(FILE_MODE).open(path)?;
-        file.write_all(bytes)
-    };
+    let write = || files::make_empty(path)?.write_all(bytes);
     write().map_err(|source| Error::io(path, source))
 }
 
 fn append_to(path: &Path) -> Result<File, Error> {
-    OpenOptions::new().read(true).write(true).open(path).map_err(|source| Error::io(path, source))
+    files::open_to_write(path).map_err(|source| Error::io(path, source))
 }
 
 fn open_index(directory: &Path) -> Result<Index, Error> {

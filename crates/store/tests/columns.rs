@@ -218,7 +218,7 @@ proptest! {
                 Call { moment: Moment(moment), is_call, target: Address(target), stack: Address(other) }
             })
             .collect();
-        let leaf = leaf(|leaf| leaf.calls(Tid(-5), calls.iter().copied()).unwrap());
+        let leaf = leaf(|leaf| leaf.calls(Tid(-5), calls.chunks(3)).unwrap());
         prop_assert_eq!(leaf.tasks_with_calls().collect::<Vec<_>>(), if calls.is_empty() {
             vec![]
         } else {
@@ -233,7 +233,7 @@ proptest! {
 #[test]
 fn nested_calls() {
     let calls = support::program_calls(200_000, 1);
-    let leaf = leaf(|leaf| leaf.calls(Tid(1), calls.iter().copied()).unwrap());
+    let leaf = leaf(|leaf| leaf.calls(Tid(1), [&calls[..5], &calls[5..]]).unwrap());
     assert_eq!(all(leaf.calls(Tid(1), Moment(0))), calls);
     for from in [0, 40_000, 99_999, 199_999] {
         let moment = calls[from].moment;

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use iced_x86::{FlowControl, Instruction, Mnemonic};
-use model::{Address, gpr};
+use model::{Address, Call, Moment, gpr};
 
 use super::taken::is_taken;
 use super::{LOGGED_SLICE, Machine, SLICE, Step, fetch};
@@ -24,7 +24,7 @@ use crate::faults::{self, Position, RolledBack};
 use crate::memory::Journal;
 use crate::observations::Observations;
 use crate::translate::{Class, classify};
-use crate::{CallRecord, Cpu, Error, Exit, Observers, Space, StoreRecord, Watch};
+use crate::{Cpu, Error, Exit, Observers, Space, StoreRecord, Watch};
 
 /// A rewound piece is done again in pieces of this part of it.
 const FINER: u64 = 8;
@@ -524,11 +524,11 @@ impl Machine {
         let (call, ret) =
             (instruction.mnemonic() == Mnemonic::Call, instruction.mnemonic() == Mnemonic::Ret);
         if observers.calls && (call || ret) {
-            self.observations.calls.push(CallRecord {
-                call,
+            self.observations.calls.push(Call {
+                moment: Moment(cpu.instructions.wrapping_add(self.observations.clock)),
+                is_call: call,
                 target: cpu.rip,
                 stack: Address(cpu.general[gpr::RSP]),
-                instructions: cpu.instructions,
             });
         }
         if !observers.control_flow {
@@ -548,8 +548,7 @@ impl Machine {
 }
 
 /// Makes execution counts exact where fast code was left by a fault.
-pub fn correct_executions(observations: &mut Observations, block: &Block, found: RolledBack) {
-    let places = &block.places;
+pub fn correct_executions(observations: &mut Observations, places: &[Place], found: RolledBack) {
     let done = match found.position {
         Position::Before(n) | Position::Budget(n) => n,
         Position::StackSet(n, _) => n + 1,

@@ -225,11 +225,14 @@ impl Space {
         Some(Address(host.wrapping_sub(island.displacement())))
     }
 
-    /// The host addresses of the island that this one belongs to, which may lie in its guards as
-    /// a stack pointer does, and the distance from the guest's.
-    pub(crate) fn nearby(&self, host: u64) -> Option<(Range<u64>, u64)> {
+    /// What to add to a host address to get the guest's, and for which host addresses else that
+    /// holds. It may lie in an island's guards, as a stack pointer may.
+    pub(crate) fn way_back(&self, host: u64) -> Option<(Range<u64>, u64)> {
         let island = self.islands.iter().find(|island| island.place().contains(&host))?;
-        Some((island.place(), island.displacement()))
+        let inside = island.host..island.host + island.length();
+        // Neighbours share their guards.
+        let holds = if inside.contains(&host) { inside } else { host..host + 1 };
+        Some((holds, island.displacement().wrapping_neg()))
     }
 
     /// Host address of a mapped guest address.

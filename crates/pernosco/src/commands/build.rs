@@ -1,12 +1,19 @@
 //! `pernosco build`: the database of a recording.
 
 use std::io::{IsTerminal, Write};
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
+use index::Shards;
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use model::Moment;
+use rr_trace::{Packing, Trace};
 
+use super::shard::Process;
+use super::{check_trace, compatibility};
 use crate::locate::TraceArgument;
 
 /// Name of the database in the directory of its recording.
@@ -20,29 +27,104 @@ pub struct BuildArguments {
     #[arg(long, value_name = "LEVEL", default_value_t = 3,
           value_parser = clap::value_parser!(i32).range(1..=22))]
     compression_level: i32,
+    /// Workers that execute segments, each a process. 1: one pass over the recording by this
+    /// process, in which one thread executes and one encodes. More: this process leads, replaying
+    /// ahead of them. The bytes of the database are the same. Without it, as many as are of use
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    shards: Option<u16>,
+    /// Before anything else, read the whole recording and check whether it fits together
+    #[arg(long)]
+    check_trace: bool,
+    #[command(flatten)]
+    compatibility: compatibility::BuildOptions,
 }
 
-/// Builds the database, or goes on where an earlier build was stopped.
-pub fn run(arguments: &BuildArguments) -> anyhow::Result<()> {
+/// With fewer processors, leading costs more than it brings.
+const PROCESSORS_FOR_SHARDS: usize = 4;
+
+impl BuildArguments {
+    fn shards(&self) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let useful = if processors < PROCESSORS_FOR_SHARDS { 1 } else { processors - 1 };
+        self.shards.map_or(useful, usize::from)
+    }
+}
+
+/// Builds the database, or goes on where an earlier build was stopped, once `prepare` has
+/// prepared the recording.
+pub fn run(
+    arguments: &BuildArguments,
+    prepare: impl FnOnce(&Trace) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    arguments.compatibility.tell();
     let trace = arguments.trace.open()?;
+    if arguments.check_trace {
+        check_trace::run(&trace)?;
+    }
+    prepare(&trace)?;
+    let stamp = trace.stamp()?;
     let directory = trace.directory().join(DATABASE);
     let options =
         index::Options { level: arguments.compression_level, ..index::Options::default() };
-    let mut progress = Progress::new();
-    let summary = index::build(&trace, &directory, &options, |moment| progress.reached(moment));
+    let progress = Mutex::new(Progress::new());
+    let reached = |moment| progress.lock().unwrap_or_else(PoisonError::into_inner).reached(moment);
+    ctrlc::set_handler(stop_or_end).context("cannot handle interruptions")?;
+    let watch = index::Watch { sealed: &reached, stop: &STOP };
+    let path = trace.directory().to_owned();
+    let make = move || Box::new(Process::new(path.clone())) as Box<dyn index::Worker>;
+    let shards = match arguments.shards() {
+        1 => Shards::None,
+        number => Shards::Workers(number, &make),
+    };
+    let summary = index::build(&trace, &directory, &options, shards, &watch);
+    let progress = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
     progress.finish();
-    let summary = summary.with_context(|| directory.display().to_string())?;
+    let directory = directory.display();
+    let changed = trace.stamp().ok() != Some(stamp);
+    let summary = summary.with_context(|| match (changed, Packing::plan(&trace)) {
+        (true, _) => format!("{directory}: the recording was written to while this was built"),
+        // A likely reason.
+        (false, Err(error @ rr_trace::Error::MappedFiles { .. })) => {
+            format!("{error}\n{directory}")
+        }
+        (false, _) => directory.to_string(),
+    })?;
+    ensure!(
+        !changed,
+        "the recording was written to while {directory} was built: remove that and build it again"
+    );
+    if !summary.complete {
+        let leaves = summary.leaves;
+        bail!("stopped with {leaves} segments in {directory}; the same command goes on from there");
+    }
+    if summary.resumed > 0 {
+        tracing::info!(segments = summary.resumed, "went on with an earlier build");
+    }
     let seconds = progress.started.elapsed().as_secs_f64();
     writeln!(
         std::io::stdout(),
         "{}: {} instructions in {} segments ({} were there), {seconds:.1} s",
-        directory.display(),
+        directory,
         summary.instructions,
         summary.leaves,
         summary.resumed,
     )?;
     Ok(())
 }
+
+/// Somebody wants the build to stop.
+static STOP: AtomicBool = AtomicBool::new(false);
+
+/// The first interruption lets the build come to an orderly end, the second does not. Either way
+/// nothing that is sealed is lost.
+fn stop_or_end() {
+    if STOP.swap(true, Ordering::Relaxed) {
+        std::process::exit(INTERRUPTED);
+    }
+}
+
+/// Exit status of a program that SIGINT ended, as shells give it.
+const INTERRUPTED: i32 = 130;
 
 /// A bar on terminals, a line now and then elsewhere. How long a recording is, nobody knows.
 struct Progress {

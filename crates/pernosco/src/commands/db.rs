@@ -54,8 +54,8 @@ fn open(trace: &Trace) -> anyhow::Result<Reader> {
     let directory = trace.directory().join(DATABASE);
     let reader = Reader::open(&directory, CACHE_BYTES)?;
     anyhow::ensure!(
-        reader.manifest().identity == trace.header().uuid,
-        "{}: the database is of another recording",
+        reader.manifest().identity == trace.identity()?,
+        "{}: the database is of another recording, or the recording has changed since",
         directory.display()
     );
     Ok(reader)

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
-use replay::{Border, Checkpoint, Digest, Error, Options, Session, TickRule};
+use replay::{Border, Checkpoint, Digest, Error, Opened, Options, Session, TickRule};
 use rr_trace::Trace;
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +124,7 @@ fn replay(arguments: &PieceArguments, report: &mut Report) -> Result<Outcome, Er
 fn open(trace: &Trace, from: Option<&Path>, options: Options) -> Result<Session, Error> {
     match from {
         Some(path) => {
-            let checkpoint = Checkpoint::read(path, trace)?;
+            let checkpoint = Checkpoint::read(path, trace, &Opened::default())?;
             Session::resume(trace, options, &checkpoint)
         }
         None => Session::open(trace, options),

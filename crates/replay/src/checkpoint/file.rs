@@ -24,7 +24,7 @@ use rr_trace::Trace;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{Checkpoint, Owner};
+use super::{Checkpoint, Opened, Owner};
 use crate::Error;
 
 const MAGIC: [u8; 16] = *b"rr checkpoint\r\n\0";
@@ -114,7 +114,7 @@ impl Checkpoint {
     ///
     /// [`Error::Checkpoint`] naming file and offset if it is damaged, of another version or of
     /// another recording; [`Error::CheckpointFile`] if it or a mapped file cannot be read.
-    pub fn read(path: &Path, trace: &Trace) -> Result<Checkpoint, Error> {
+    pub fn read(path: &Path, trace: &Trace, opened: &Opened) -> Result<Checkpoint, Error> {
         let failed = |source| Error::CheckpointFile { file: path.into(), source };
         // Before opening: to open a pipe would wait for ever.
         let metadata = std::fs::metadata(path).map_err(failed)?;
@@ -124,12 +124,12 @@ impl Checkpoint {
         }
         let file = File::open(path).map_err(failed)?;
         let length = file.metadata().map_err(failed)?.len();
-        Input::new(path, BufReader::new(file), length).read(trace)
+        Input::new(path, BufReader::new(file), length).read(trace, opened)
     }
 
     /// As [`Checkpoint::read`], of bytes that errors call `name`.
     pub fn from_bytes(name: &Path, bytes: &[u8], trace: &Trace) -> Result<Checkpoint, Error> {
-        Input::new(name, bytes, bytes.len() as u64).read(trace)
+        Input::new(name, bytes, bytes.len() as u64).read(trace, &Opened::default())
     }
 }
 
@@ -195,7 +195,7 @@ impl<'a, R: Read> Input<'a, R> {
         Input { name, inner, offset: 0, left: length, hash: Xxh3::new() }
     }
 
-    fn read(mut self, trace: &Trace) -> Result<Checkpoint, Error> {
+    fn read(mut self, trace: &Trace, opened: &Opened) -> Result<Checkpoint, Error> {
         let [state_bytes, map_bytes, groups, count] = self.header(trace)?;
         let state_at = self.offset;
         let state = self.section("state", state_bytes)?;
@@ -217,7 +217,7 @@ impl<'a, R: Read> Input<'a, R> {
             }
         }
         let mut pages = |owner: Owner| Ok(memory.remove(&owner).unwrap_or_default());
-        let decoded = super::decode(self.name, state_at, &state, &mut pages, trace)?;
+        let decoded = super::decode((self.name, state_at), &state, &mut pages, trace, opened)?;
         if let Some(owner) = memory.keys().next() {
             return Err(self.unusable(map_at, format!("pages of {owner:?}, which does not exist")));
         }

@@ -17,7 +17,7 @@ use model::{Address, PAGE_SIZE};
 use rr_trace::{Position, Trace};
 use serde::{Deserialize, Serialize};
 
-use super::{Checkpoint, ObjectState, Owner, SessionState};
+use super::{Checkpoint, ObjectState, Opened, Owner, SessionState};
 use crate::address_space::{Marks, Ranges};
 use crate::descriptors::FileIdentity;
 use crate::maps::BackingFiles;
@@ -237,7 +237,12 @@ fn flaw<T>(reason: impl Into<String>) -> Result<T> {
 type PageSource<'a> = dyn FnMut(Owner) -> std::result::Result<Pages, crate::Error> + 'a;
 
 /// The pages of each owner come from `pages`.
-pub fn decode(bytes: &[u8], trace: &Trace, pages: &mut PageSource<'_>) -> Result<Checkpoint> {
+pub fn decode(
+    bytes: &[u8],
+    trace: &Trace,
+    pages: &mut PageSource<'_>,
+    opened: &Opened,
+) -> Result<Checkpoint> {
     let (head, rest) = take::<Head>(bytes, bytes.len())?;
     if head.version != VERSION {
         let found = head.version;
@@ -253,9 +258,9 @@ pub fn decode(bytes: &[u8], trace: &Trace, pages: &mut PageSource<'_>) -> Result
         return Err(Failure::Flaw { offset, reason });
     }
     state.session.check()?;
-    let mut backing = BackingFiles::default();
+    let mut backing = opened.backing.clone();
     let files = open_files(&state.files, trace, &mut backing)?;
-    let objects = make_objects(&state, pages)?;
+    let objects = make_objects(&state, pages, opened)?;
     let mut spaces = BTreeMap::new();
     for (id, space) in state.spaces {
         let mappings = space.mappings.iter().map(|mapping| mapping.load(&files, &objects));
@@ -323,7 +328,11 @@ fn open_files(
     Ok(files)
 }
 
-fn make_objects(state: &State, pages: &mut PageSource<'_>) -> Result<BTreeMap<u32, ObjectState>> {
+fn make_objects(
+    state: &State,
+    pages: &mut PageSource<'_>,
+    opened: &Opened,
+) -> Result<BTreeMap<u32, ObjectState>> {
     let mut objects = BTreeMap::new();
     for Object { number, name, length } in &state.objects {
         if *number > state.session.next_id || objects.contains_key(number) {
@@ -337,7 +346,10 @@ fn make_objects(state: &State, pages: &mut PageSource<'_>) -> Result<BTreeMap<u3
         if last.is_some_and(|page| page * PAGE_SIZE >= *length) {
             return flaw(format!("pages behind the end of shared object {number}"));
         }
-        let object = SharedObject::new(*number, name)?;
+        let object = match opened.objects.get(number).filter(|object| object.name() == name) {
+            Some(object) => object.clone(),
+            None => SharedObject::new(*number, name)?,
+        };
         object.grow(*length)?;
         objects.insert(*number, ObjectState { object, length: *length, pages: contents });
     }

@@ -52,8 +52,9 @@ impl Session {
         let parent_space = self.task(parent)?.space;
         if space != parent_space && self.observing.is_on() {
             let (from, space) = (MemoryId(parent_space.0), MemoryId(space.0));
-            let moment = self.moment;
-            self.observing.forks.push(Fork { moment, parent, child: tid, from, space });
+            let (moment, generation) = (self.moment, self.spaces[&child.space].marks.generation);
+            let fork = Fork { moment, parent, child: tid, from, space, generation };
+            self.observing.forks.push(fork);
         }
         self.tasks.insert(tid, child);
         self.tasks_created += 1;
@@ -124,7 +125,8 @@ impl Session {
         let mut child = AddressSpace::new(fresh);
         child.space.restore(&contents)?;
         let source = self.space_of(parent)?;
-        child.marks = Marks { active_task: None, ..source.marks.clone() };
+        let generation = source.marks.generation.saturating_add(1);
+        child.marks = Marks { active_task: None, generation, ..source.marks.clone() };
         for range in source.marks.dont_fork.iter() {
             child.space.unmap(range.clone())?;
         }

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use model::PAGE_SIZE;
-use replay::{Checkpoint, Error, Options, Session};
+use replay::{Checkpoint, Error, Opened, Options, Session};
 use rr_trace::Trace;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -110,5 +110,5 @@ pub fn file(bytes: &[u8], trace: &Trace) -> Result<(), Error> {
 
 /// Decodes a state without pages.
 pub fn state(bytes: &[u8], trace: &Trace) -> Result<Checkpoint, Error> {
-    Checkpoint::decode(bytes, |_| Ok(machine::Pages::default()), trace)
+    Checkpoint::decode(bytes, |_| Ok(machine::Pages::default()), trace, &Opened::default())
 }

@@ -5,10 +5,12 @@
 //! small buffer, and the claim is compared with what came out.
 
 use std::fmt;
+use std::sync::Arc;
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use serde::{Deserialize, Serialize};
 
+use super::kept::KEPT_BLOCK_BYTES_MAX;
 use super::source::{Input, Source};
 use crate::Error;
 
@@ -116,6 +118,8 @@ pub(crate) struct BlockReader {
     output: Box<[u8]>,
     output_start: usize,
     output_end: usize,
+    /// The current block as a whole, in place of `output`.
+    whole: Option<Arc<[u8]>>,
     /// Of the next byte; its block is the current one if there is one.
     position: StreamPosition,
     block: Option<Block>,
@@ -138,6 +142,7 @@ impl BlockReader {
             output: vec![0; OUTPUT_BYTES].into_boxed_slice(),
             output_start: 0,
             output_end: 0,
+            whole: None,
             position: StreamPosition::default(),
             block: None,
         }
@@ -150,6 +155,7 @@ impl BlockReader {
     pub(crate) fn seek(&mut self, position: StreamPosition) -> Result<(), Error> {
         self.output_start = 0;
         self.output_end = 0;
+        self.whole = None;
         self.block = None;
         // Far from overflow, wherever the position comes from.
         let inside = |offset: &u64| *offset >= position.offset_in_block && *offset < 1 << 62;
@@ -160,7 +166,49 @@ impl BlockReader {
         let offset = end - position.offset_in_block;
         self.position =
             StreamPosition { block_offset: position.block_offset, offset_in_block: 0, offset };
+        if position.offset_in_block > 0
+            && let Some(whole) = self.whole_block()?
+            && let Ok(inside) = usize::try_from(position.offset_in_block)
+            && inside <= whole.len()
+        {
+            (self.output_start, self.output_end) = (inside, whole.len());
+            self.whole = Some(whole);
+            self.position = position;
+            return Ok(());
+        }
         self.skip(position.offset_in_block)
+    }
+
+    /// The block that begins here, if it is one that can be kept. Either way the reader stands at
+    /// its beginning, and if there is one, it counts as decompressed.
+    fn whole_block(&mut self) -> Result<Option<Arc<[u8]>>, Error> {
+        let start = self.position;
+        let kept = self.source.kept().get(start.block_offset);
+        let Some(block) = self.current_block()? else { return Ok(None) };
+        if block.length > KEPT_BLOCK_BYTES_MAX {
+            return Ok(None);
+        }
+        if let Some(whole) = kept {
+            block.started = true;
+            return Ok(Some(whole));
+        }
+        let mut bytes = Vec::with_capacity(block.length as usize);
+        loop {
+            // What is damaged behind the wanted place is for whoever comes there.
+            if self.decompress().is_err() {
+                self.output_end = 0;
+                self.block = None;
+                return Ok(None);
+            }
+            bytes.extend_from_slice(&self.output[..self.output_end]);
+            if self.block.as_ref().is_none_or(|block| block.decoder.is_none()) {
+                break;
+            }
+        }
+        (self.output_start, self.output_end) = (0, 0);
+        let whole: Arc<[u8]> = bytes.into();
+        self.source.kept().keep(start.block_offset, whole.clone());
+        Ok(Some(whole))
     }
 
     /// Passes over `count` bytes; blocks that lie inside them are not decompressed.
@@ -211,6 +259,7 @@ impl BlockReader {
         }
         self.output_start = 0;
         self.output_end = 0;
+        self.whole = None;
     }
 
     /// Decompresses the next part of the current block into the empty output buffer.
@@ -249,7 +298,8 @@ impl Input for BlockReader {
                 self.decompress()?;
             }
         }
-        Ok(&self.output[self.output_start..self.output_end])
+        let shown = self.whole.as_deref().unwrap_or(&self.output);
+        Ok(&shown[self.output_start..self.output_end])
     }
 
     fn consume(&mut self, count: usize) {

@@ -83,6 +83,18 @@ impl DataStream {
         Ok(self.blocks.fill()?.is_empty())
     }
 
+    /// Reads to the end: the number of bytes that were left.
+    pub(crate) fn drain(&mut self) -> Result<u64, Error> {
+        let start = self.blocks.offset();
+        loop {
+            let length = self.blocks.fill()?.len();
+            if length == 0 {
+                return Ok(self.blocks.offset() - start);
+            }
+            self.blocks.consume(length);
+        }
+    }
+
     pub fn position(&self) -> StreamPosition {
         self.blocks.position()
     }

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::kept::KeptBlocks;
 use crate::Error;
 
 /// A file that is read at offsets, so that any number of readers can share it.
@@ -14,6 +15,7 @@ pub(crate) struct Source {
     path: Arc<Path>,
     bytes: Bytes,
     length: u64,
+    kept: KeptBlocks,
 }
 
 #[derive(Clone, Debug)]
@@ -32,13 +34,28 @@ impl Source {
         }
         let file = File::open(path).map_err(io_error)?;
         let length = file.metadata().map_err(io_error)?.len();
-        Ok(Source { path: path.into(), bytes: Bytes::File(Arc::new(file)), length })
+        Ok(Source {
+            path: path.into(),
+            bytes: Bytes::File(Arc::new(file)),
+            length,
+            kept: KeptBlocks::default(),
+        })
     }
 
     /// For tests and fuzzing: `path` is only what errors call it.
     pub(crate) fn from_bytes(path: &Path, bytes: &[u8]) -> Source {
         let length = bytes.len() as u64;
-        Source { path: path.into(), bytes: Bytes::Memory(bytes.into()), length }
+        let kept = KeptBlocks::default();
+        Source { path: path.into(), bytes: Bytes::Memory(bytes.into()), length, kept }
+    }
+
+    /// Shares decompressed blocks with other readers of the stream.
+    pub(crate) fn sharing(self, kept: &KeptBlocks) -> Source {
+        Source { kept: kept.clone(), ..self }
+    }
+
+    pub(crate) fn kept(&self) -> &KeptBlocks {
+        &self.kept
     }
 
     /// As it was when the file was opened: a recording does not change any more.

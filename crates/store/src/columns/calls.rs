@@ -1,11 +1,12 @@
 //! Calls and returns of a task: what a predictor foretells is not stored.
 //!
 //! Programs repeat themselves. What follows is foretold from the last two targets; where a return
-//! goes and what it leaves in the stack pointer, from the call that it belongs to. A byte for each
-//! record says which of the guesses were wrong; only these are stored. The predictor begins anew
-//! with each chunk.
+//! goes and what it leaves in the stack pointer, from the call that it belongs to. Only records with
+//! wrong guesses are stored, by a byte that says which they are, and these alone. The predictor
+//! begins anew with each chunk.
 
 use model::{Address, Moment};
+use rustc_hash::FxHashMap;
 
 use crate::bytes::{join, put_varint, split, unzigzag, zigzag};
 use crate::error::Malformed;
@@ -46,18 +47,20 @@ impl Codec for Calls {
     }
 
     fn encode(items: &[Call], _: u8, out: &mut Vec<u8>) {
-        let [mut misses, mut indices, mut targets, mut stacks, mut moments] =
-            [const { Vec::new() }; 5];
+        let [mut gaps, mut misses, mut indices, mut targets, mut stacks, mut moments] =
+            [const { Vec::new() }; 6];
         let mut predictor = Predictor::new();
-        let mut dictionary = std::collections::HashMap::new();
+        let mut dictionary: FxHashMap<u64, u64> = FxHashMap::default();
         let mut newest = 0;
+        let mut gap = 0;
         for item in items {
             let guess = predictor.guess();
+            let expected = predictor.expect(item.is_call, &guess);
+            let passed = item.moment.0 - predictor.moment;
             let mut miss = 0;
             if guess.is_call != item.is_call {
                 miss |= KIND;
             }
-            let expected = predictor.expect(item.is_call, &guess);
             if expected.target != item.target.0 {
                 miss |= TARGET;
                 let fresh = dictionary.len() as u64 + 1;
@@ -75,27 +78,41 @@ impl Codec for Calls {
                 let distance = item.stack.0.wrapping_sub(predictor.stack) as i64;
                 put_varint(&mut stacks, zigzag(distance));
             }
-            let passed = item.moment.0 - predictor.moment;
             if guess.passed != passed {
                 miss |= MOMENT;
                 put_varint(&mut moments, passed);
             }
-            misses.push(miss);
-            predictor.learn(item);
+            if miss == 0 {
+                gap += 1;
+            } else {
+                put_varint(&mut gaps, std::mem::take(&mut gap));
+                misses.push(miss);
+            }
+            predictor.learn(item, passed);
         }
-        join([&misses, &indices, &targets, &stacks, &moments], out);
+        join([&gaps, &misses, &indices, &targets, &stacks, &moments], out);
     }
 
     fn decode(raw: &[u8], items: usize) -> Result<Vec<Call>, Malformed> {
-        let [mut misses, mut indices, mut targets, mut stacks, mut moments] = split(raw)?;
-        if misses.rest_len() != items {
-            return Err(Malformed("there are other numbers of calls and items"));
-        }
+        let [mut gaps, mut misses, mut indices, mut targets, mut stacks, mut moments] = split(raw)?;
+        let missed = misses.rest_len();
+        let mut misses = misses.bytes(missed)?.iter().copied();
+        let mut next_gap = || if gaps.rest_len() == 0 { Ok(u64::MAX) } else { gaps.varint() };
+        let mut gap = next_gap()?;
         let mut predictor = Predictor::new();
         let mut dictionary = Vec::new();
         let mut newest = 0_u64;
         let mut out = Vec::with_capacity(items);
-        for miss in misses.bytes(items)? {
+        for _ in 0..items {
+            let miss = if gap > 0 {
+                gap -= 1;
+                0
+            } else {
+                gap = next_gap()?;
+                misses
+                    .next()
+                    .ok_or(Malformed("calls without the flags of what was not foretold"))?
+            };
             if miss & !(KIND | TARGET | STACK | MOMENT) != 0 {
                 return Err(Malformed("a call has unknown flags"));
             }
@@ -124,10 +141,13 @@ impl Codec for Calls {
                 predictor.moment.checked_add(passed).ok_or(Malformed("a moment overflows"))?;
             let (target, stack) = (Address(expected.target), Address(expected.stack));
             let call = Call { moment: Moment(moment), is_call, target, stack };
-            predictor.learn(&call);
+            predictor.learn(&call, passed);
             out.push(call);
         }
-        for column in [indices, targets, stacks, moments] {
+        if misses.next().is_some() {
+            return Err(Malformed("more was not foretold than there are calls"));
+        }
+        for column in [gaps, indices, targets, stacks, moments] {
             column.end()?;
         }
         Ok(out)
@@ -170,6 +190,8 @@ struct Predictor {
     returns: Vec<u64>,
     open: Vec<Open>,
     last: [u64; 2],
+    /// Of `last`, in `next`.
+    slot: usize,
     stack: u64,
     moment: u64,
 }
@@ -181,13 +203,14 @@ impl Predictor {
             returns: vec![0; TABLE],
             open: Vec::new(),
             last: [0; 2],
+            slot: slot([0; 2]),
             stack: 0,
             moment: 0,
         }
     }
 
     fn guess(&self) -> Guess {
-        self.next[slot(self.last)]
+        self.next[self.slot]
     }
 
     fn expect(&self, is_call: bool, guess: &Guess) -> Expected {
@@ -202,14 +225,10 @@ impl Predictor {
         }
     }
 
-    fn learn(&mut self, call: &Call) {
+    fn learn(&mut self, call: &Call, passed: u64) {
         let (target, stack) = (call.target.0, call.stack.0);
-        self.next[slot(self.last)] = Guess {
-            is_call: call.is_call,
-            target,
-            moved: stack.wrapping_sub(self.stack),
-            passed: call.moment.0 - self.moment,
-        };
+        let moved = stack.wrapping_sub(self.stack);
+        self.next[self.slot] = Guess { is_call: call.is_call, target, moved, passed };
         if call.is_call {
             if self.open.len() == OPEN_MAX {
                 self.open.clear();
@@ -227,6 +246,7 @@ impl Predictor {
             }
         }
         self.last = [target, self.last[0]];
+        self.slot = slot(self.last);
         (self.stack, self.moment) = (stack, call.moment.0);
     }
 }

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use replay::{Checkpoint, TickRule};
+use replay::{Checkpoint, Opened, TickRule};
 use rr_trace::Trace;
 
 use super::leader::{Cut, Run};
@@ -129,6 +129,7 @@ fn work(shared: &Shared<'_>) {
             }
             Ok(Ended::Died(how)) if attempt < ATTEMPTS => {
                 let say = format!("{name}: its process {how}: it is tried again");
+                tracing::warn!("{say}");
                 shared.progress.suspend(|| eprintln!("pernosco: {say}"));
                 locked(&shared.queue).push_back((piece, attempt + 1));
             }
@@ -199,7 +200,7 @@ impl Shared<'_> {
 
     fn differences(&self, piece: usize) -> String {
         let path = self.found_path(piece);
-        let found = Checkpoint::read(&path, self.trace);
+        let found = Checkpoint::read(&path, self.trace, &Opened::default());
         let listed = match found {
             Ok(found) => self.cuts[piece].checkpoint.differences(&found).join("\n  "),
             Err(error) => format!("(cannot say more: {:#})", anyhow::Error::from(error)),

@@ -43,6 +43,7 @@ impl Work<'_> {
         arguments.extend(["--to".into(), self.to.to_string().into()]);
         arguments.extend(["--digest".into(), self.digest.to_string().into()]);
         arguments.extend(["--found".into(), self.found.into()]);
+        arguments.extend(crate::log::arguments().into_iter().map(OsString::from));
         arguments.extend(["--".into(), self.trace.into()]);
         arguments
     }
@@ -50,8 +51,10 @@ impl Work<'_> {
     /// Runs it to its end.
     pub fn run(&self) -> anyhow::Result<Ended> {
         let program = std::env::current_exe().context("cannot find this program's file")?;
+        let arguments = self.arguments();
+        tracing::debug!(?arguments, "starting a process");
         let mut child = Command::new(&program)
-            .args(self.arguments())
+            .args(&arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
