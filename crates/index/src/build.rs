@@ -139,6 +139,7 @@ fn build_under(
     watch: &Watch<'_>,
 ) -> Result<Outcome, Error> {
     let writer = open(trace, directory, options)?;
+    shards::remove_left(directory)?;
     let resumed = writer.leaves();
     let mut session = match resumed {
         0 => {

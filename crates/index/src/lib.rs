@@ -32,5 +32,5 @@ pub use error::Error;
 pub use navigate::Navigator;
 pub use restore::restore;
 pub use stitch::stacks_at;
-pub use verify::{Verified, verify};
+pub use verify::{Method, Verified, verify};
 pub use work::{Executor, Work, Worker};

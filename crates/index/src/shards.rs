@@ -6,6 +6,7 @@
 //! queue stops the leader.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -43,6 +44,22 @@ const LEADER: Observers = Observers {
     control_flow: false,
     stores: false,
 };
+
+/// Files for work are in this directory of the database.
+const WORK: &str = "work";
+/// For nobody else.
+const WORK_MODE: u32 = 0o700;
+
+/// Removes what shards of a killed build have left. Whoever calls holds the lock of the database.
+pub fn remove_left(directory: &Path) -> Result<(), Error> {
+    let work = directory.join(WORK);
+    match std::fs::remove_dir_all(&work) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(store::Error::Io { file: work, source }.into())
+        }
+        _ => Ok(()),
+    }
+}
 
 /// What the threads share.
 #[derive(Default)]
@@ -92,9 +109,9 @@ pub fn run(
     directory: &Path,
     watch: &Watch<'_>,
 ) -> (Result<Stop, Error>, Result<Writer, Error>) {
-    let directory = Directory(directory.join("work"));
-    let _ = std::fs::remove_dir_all(&directory.0);
-    if let Err(source) = std::fs::create_dir(&directory.0) {
+    let directory = Directory(directory.join(WORK));
+    let created = std::fs::DirBuilder::new().mode(WORK_MODE).create(&directory.0);
+    if let Err(source) = created {
         let error = store::Error::Io { file: directory.0.clone(), source };
         return (Ok(Stop::Closed), Err(error.into()));
     }

@@ -1,5 +1,7 @@
 //! Whether a database says what its recording does.
 
+mod tree;
+
 use std::collections::BTreeSet;
 
 use model::Moment;
@@ -14,6 +16,16 @@ use crate::restore::restore;
 use crate::segment::Recorder;
 use crate::stitch::Stitcher;
 
+/// How leaves are executed again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// As they were for the database.
+    Again,
+    /// Instruction by instruction: nothing of what makes execution fast is used. Takes about a
+    /// thousand times as long.
+    Stepping,
+}
+
 /// What was verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
@@ -25,18 +37,20 @@ pub struct Verified {
 
 /// Executes leaves again, each from the state that the database has at its beginning, and compares
 /// all that they hold with what is stored: the state at the end, changed memory, and every index.
-/// Call stacks are followed from those at the beginning.
+/// Call stacks are followed from those at the beginning. What the tree says of some keys is
+/// compared with all leaves.
 pub fn verify(
     reader: &Reader,
     trace: &Trace,
     leaves: impl IntoIterator<Item = u64>,
+    method: Method,
 ) -> Result<Verified, Error> {
-    let mut verified = Verified::default();
+    let mut verified = Verified { differences: tree::verify(reader)?, ..Verified::default() };
     for number in leaves {
         let stored = reader.leaf(number)?;
         let end = reader.span(number)?.end;
         let last = number + 1 == reader.leaves();
-        let again = execute(reader, trace, number, end, last)?.read()?;
+        let again = execute(reader, trace, (number, end, last), method)?.read()?;
         verified.leaves += 1;
         let found = compare(&stored, &again)?;
         let found = found.into_iter().map(|what| format!("leaf {number}: {what} differ"));
@@ -48,14 +62,22 @@ pub fn verify(
 fn execute(
     reader: &Reader,
     trace: &Trace,
-    number: u64,
-    end: Moment,
-    last: bool,
+    (number, end, last): (u64, Moment, bool),
+    method: Method,
 ) -> Result<EncodedLeaf, Error> {
     let mut session = restore(reader, trace, number)?;
     let mut recorder = Recorder::new(&mut session)?;
     let until = if last { Moment(u64::MAX) } else { end };
-    let stop = recorder.run(&mut session, until)?;
+    let stop = match method {
+        Method::Again => recorder.run(&mut session, until)?,
+        Method::Stepping => loop {
+            let next = Moment(session.moment().0 + 1);
+            match recorder.run(&mut session, next)? {
+                Progress::Moment if session.moment() < until => {}
+                stop => break stop,
+            }
+        },
+    };
     if session.moment() != end || (stop == Progress::End) != last {
         let found = session.moment();
         return Err(Error::OtherEnd { leaf: number, expected: end, found });

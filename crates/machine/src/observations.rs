@@ -129,13 +129,13 @@ impl Observations {
         let calls = words(layout::CALL_LOG, state.call_log).as_chunks::<{ CALL_ENTRY / 8 }>().0;
         self.calls.extend(calls.iter().map(|entry| {
             let (is_call, host) = (entry[1] >> 56 != 0, entry[1] & (u64::MAX >> 8));
-            let retired = instructions_between(start, entry[2]);
             if !known.contains(&host) {
                 let there = space.way_back(host);
                 (known, back) = there.unwrap_or((0..0, state.stack_back));
             }
+            let instructions = counted + instructions_between(start, entry[2]);
             Call {
-                moment: Moment((counted + retired).wrapping_add(self.clock)),
+                moment: Moment(instructions.wrapping_add(self.clock)),
                 is_call,
                 target: Address(entry[0]),
                 stack: Address(host.wrapping_add(back)),

@@ -243,9 +243,11 @@ fn kill(pid: i32, signal: &str) {
 }
 
 /// Starts a long check, and waits until it has started processes for pieces.
-fn start(temporary: &Path, checkpoints: &str, jobs: &str) -> (Child, Vec<i32>) {
+fn start(temporary: &Path, checkpoints: &str, jobs: &str, also: &[&str]) -> (Child, Vec<i32>) {
     let mut command = pernosco(temporary);
-    command.args(["replay", "--check", "--checkpoints", checkpoints, "--json", "--jobs", jobs]);
+    command
+        .args(["replay", "--check", "--checkpoints", checkpoints, "--json", "--jobs", jobs])
+        .args(also);
     command.arg(recording("threads_chaos")).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     loop {
@@ -258,40 +260,58 @@ fn start(temporary: &Path, checkpoints: &str, jobs: &str) -> (Child, Vec<i32>) {
     }
 }
 
-#[test]
-fn a_killed_process_costs_one_piece_which_is_tried_again() {
-    let temporary = tempfile::tempdir().unwrap();
+/// Starts a long check, one process at a time, and stops one of a piece.
+fn start_and_stop(temporary: &Path, also: &[&str]) -> (Child, i32) {
     // On a busy machine all may have ended before one is caught: then once more.
-    let (child, victim) = loop {
-        let (mut child, _) = start(temporary.path(), "6", "1");
-        let caught = loop {
-            match children(&child).into_iter().find(|pid| stop(*pid)) {
-                None if child.try_wait().unwrap().is_none() => {}
-                caught => break caught,
+    loop {
+        let (mut child, _) = start(temporary, "6", "1", also);
+        loop {
+            if let Some(victim) = children(&child).into_iter().find(|pid| stop(*pid)) {
+                return (child, victim);
             }
-        };
-        if let Some(victim) = caught {
-            break (child, victim);
+            if child.try_wait().unwrap().is_some() {
+                break;
+            }
         }
-    };
-    let mut child = child;
+    }
+}
+
+/// A process has ended in a way that is reported like this; the check goes on and succeeds.
+fn assert_tried_again(mut child: Child, how: &str) {
     let mut errors = BufReader::new(child.stderr.take().unwrap());
-    kill(victim, "-KILL");
     let mut line = String::new();
     errors.read_line(&mut line).unwrap();
-    assert!(line.contains("piece ") && line.contains("killed by SIGKILL"), "{line}");
+    assert!(line.contains("piece ") && line.contains(how), "{line}");
     assert!(line.contains("it is tried again"), "{line}");
     let output = child.wait_with_output().unwrap();
     let mut rest = String::new();
     errors.read_to_string(&mut rest).unwrap();
     assert!(output.status.success() && rest.is_empty(), "{rest}");
-    assert_eq!(json(&output)[0]["pieces"]["failed"], 0);
+    let pieces = &json(&output)[0]["pieces"];
+    assert_eq!((&pieces["count"], &pieces["failed"]), (&7.into(), &0.into()));
+}
+
+#[test]
+fn a_killed_process_costs_one_piece_which_is_tried_again() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (child, victim) = start_and_stop(temporary.path(), &[]);
+    kill(victim, "-KILL");
+    assert_tried_again(child, "killed by SIGKILL");
+    assert_empty(temporary.path());
+}
+
+#[test]
+fn a_process_that_hangs_is_killed_and_its_piece_tried_again() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (child, victim) = start_and_stop(temporary.path(), &["--patience", "3"]);
+    assert_tried_again(child, "gave no sign of life for 3 s, the last one at ");
+    assert_eq!(state(victim), None);
     assert_empty(temporary.path());
 }
 
 /// Kills the process of every piece: how many pieces were reported as failed.
 fn kill_all(temporary: &Path) -> u64 {
-    let (mut child, mut victims) = start(temporary, "1", "1");
+    let (mut child, mut victims) = start(temporary, "1", "1", &[]);
     while child.try_wait().unwrap().is_none() {
         for pid in victims.into_iter().filter(|pid| stop(*pid)) {
             kill(pid, "-KILL");
@@ -322,7 +342,7 @@ fn pieces_whose_processes_always_die_are_reported() {
 #[test]
 fn an_interruption_leaves_nothing() {
     let temporary = tempfile::tempdir().unwrap();
-    let (child, _) = start(temporary.path(), "6", "2");
+    let (child, _) = start(temporary.path(), "6", "2", &[]);
     kill(child.id() as i32, "-INT");
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.status.signal()), (Some(130), None));
@@ -332,7 +352,7 @@ fn an_interruption_leaves_nothing() {
 #[test]
 fn processes_of_pieces_end_with_the_one_that_started_them() {
     let temporary = tempfile::tempdir().unwrap();
-    let (mut child, started) = start(temporary.path(), "6", "2");
+    let (mut child, started) = start(temporary.path(), "6", "2", &[]);
     child.kill().unwrap();
     child.wait().unwrap();
     while started.iter().any(|pid| state(*pid).is_some()) {

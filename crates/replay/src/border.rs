@@ -53,6 +53,18 @@ impl FromStr for Border {
     }
 }
 
+/// What a replay on its way to a border has come past.
+#[derive(Debug)]
+pub enum Passed<'a> {
+    /// Once for every event, also if the replay begins again under another tick rule.
+    Event(&'a EventReport),
+    /// No more than [`STRIDE`] instructions after the last such message.
+    Moment(Moment),
+}
+
+/// Instructions that are executed without a sign of life: some hundredths of a second.
+const STRIDE: u64 = 1 << 24;
+
 impl Session {
     /// Goes on to a place that lies ahead, and calls `seen` for every event on the way, once if
     /// the replay begins again under another tick rule. False if
@@ -63,39 +75,52 @@ impl Session {
         border: Border,
         mut seen: impl FnMut(&EventReport),
     ) -> std::result::Result<bool, Error> {
-        let mut last = self.last_event();
-        match border {
-            Border::Event(event) => {
-                while self.last_event() < event {
-                    match self.step_event()? {
-                        Some(report) => seen(&report),
-                        None => return Ok(false),
-                    }
-                }
-                Ok(self.last_event() == event && !self.is_in_event())
+        self.go_on_watched(border, |passed| {
+            if let Passed::Event(report) = passed {
+                seen(report);
             }
-            Border::Instruction { moment, iterations } => loop {
-                let before = self.moment();
-                match self.advance(Some(moment))? {
-                    Progress::Event(report) if report.event > last => {
-                        last = report.event;
-                        seen(&report);
-                    }
-                    Progress::Event(_) | Progress::Restarted => {}
-                    // There may be events that need no instruction.
-                    Progress::Moment if before < moment => {}
-                    Progress::Moment if before > moment => return Ok(false),
-                    Progress::Moment => {
-                        return Ok(iterations == 0 || self.iterate(iterations)? == iterations);
-                    }
-                    Progress::End => return Ok(false),
+        })
+    }
+
+    /// As [`Session::go_on_to`], and says where it is also in the middle of long runs without any
+    /// event.
+    pub fn go_on_watched(
+        &mut self,
+        border: Border,
+        mut passed: impl FnMut(Passed<'_>),
+    ) -> std::result::Result<bool, Error> {
+        let mut last = self.last_event();
+        loop {
+            if let Border::Event(event) = border
+                && self.last_event() >= event
+            {
+                return Ok(self.last_event() == event && !self.is_in_event());
+            }
+            let before = self.moment();
+            let stride = before + STRIDE;
+            let until = match border {
+                Border::Instruction { moment, .. } => moment.min(stride),
+                Border::Event(_) | Border::End => stride,
+            };
+            match self.advance(Some(until))? {
+                Progress::Event(report) if report.event > last => {
+                    last = report.event;
+                    passed(Passed::Event(&report));
                 }
-            },
-            Border::End => {
-                while let Some(report) = self.step_event()? {
-                    seen(&report);
-                }
-                Ok(true)
+                Progress::Event(_) | Progress::Restarted => {}
+                Progress::Moment => match border {
+                    Border::Instruction { moment, iterations } if moment == until => {
+                        // There may be events that need no instruction.
+                        if before < moment {
+                            continue;
+                        }
+                        let there = before == moment
+                            && (iterations == 0 || self.iterate(iterations)? == iterations);
+                        return Ok(there);
+                    }
+                    _ => passed(Passed::Moment(self.moment())),
+                },
+                Progress::End => return Ok(border == Border::End),
             }
         }
     }

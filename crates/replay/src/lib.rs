@@ -43,7 +43,7 @@ mod threads;
 mod ticks;
 mod traps;
 
-pub use border::Border;
+pub use border::{Border, Passed};
 pub use checkpoint::{Checkpoint, Digest, Opened, Owner, PageChange};
 pub use descriptors::{
     Counterpart, Description, DescriptionId, DescriptorEvent, DescriptorObserver, Descriptors,

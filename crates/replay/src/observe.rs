@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use machine::{Backing, Observers, Protection, SharedObject, Space, WrittenWords};
+use machine::{Backing, Observers, PageMarks, Protection, SharedObject, Space, WrittenWords};
 use model::{Address, Call, Moment, PAGE_SIZE, Tid};
 
 use crate::problem::Result;
@@ -130,6 +130,10 @@ impl Observing {
         self.observers != Observers::default()
     }
 
+    fn marks(&self) -> bool {
+        self.observers.written_words || self.observers.read_lines
+    }
+
     pub fn note_mapping(&mut self, change: MappingChange) {
         self.mappings.push(change);
     }
@@ -217,44 +221,49 @@ impl Session {
         }
     }
 
-    /// Takes over what was marked in a space, while its mappings say what is where: before they
-    /// change, and before the space goes.
+    /// Takes over what was marked in a space, while its mappings say what is where: before the
+    /// space goes.
     pub(crate) fn collect_marks(&mut self, id: SpaceId) -> Result<()> {
-        let Observers { written_words, read_lines, .. } = self.observing.observers;
-        if !written_words && !read_lines {
+        if !self.observing.marks() {
             return Ok(());
         }
-        let hidden = self.recorder_areas(id);
         let Some(space) = self.spaces.get_mut(&id) else { return Ok(()) };
-        let space = &mut space.space;
-        let is_hidden = |page: Address| hidden.iter().any(|area| area.contains(&page));
-        for (page, words) in space.take_written()? {
-            if !is_hidden(page) {
-                let sums = self.observing.written.entry(page_id(id, space, page)).or_default();
-                sums.iter_mut().zip(words).for_each(|(sum, words)| *sum |= words);
-            }
-        }
-        for (page, lines) in space.take_read()? {
-            if !is_hidden(page) {
-                *self.observing.read.entry(page_id(id, space, page)).or_default() |= lines;
-            }
-        }
+        let (written, read) = (space.space.take_written()?, space.space.take_read()?);
+        self.add_marks(id, PageMarks { written, read });
         Ok(())
     }
 
-    /// A mapping call is about to change a range: shared pages in it will not be known as such
-    /// any more.
+    /// A mapping call is about to change a range: what lies there will not be known any more.
     pub(crate) fn before_remapping(&mut self, id: SpaceId, range: &Range<Address>) -> Result<()> {
-        let Some(space) = self.spaces.get(&id) else { return Ok(()) };
-        let touched = |mapping: &&machine::Mapping| {
-            mapping.range.start < range.end
-                && range.start < mapping.range.end
-                && matches!(mapping.backing, Backing::Shared { .. })
-        };
-        if space.space.mappings().find(touched).is_some() {
-            self.collect_marks(id)?;
+        if !self.observing.marks() || range.is_empty() {
+            return Ok(());
         }
+        let Some(space) = self.spaces.get_mut(&id) else { return Ok(()) };
+        let marks = space.space.take_marks_in(range)?;
+        self.add_marks(id, marks);
         Ok(())
+    }
+
+    fn add_marks(&mut self, id: SpaceId, PageMarks { written, read }: PageMarks) {
+        if written.is_empty() && read.is_empty() {
+            return;
+        }
+        let hidden = self.recorder_areas(id);
+        let Some(space) = self.spaces.get(&id) else { return };
+        let is_hidden = |page: Address| hidden.iter().any(|area| area.contains(&page));
+        for (page, words) in written {
+            if !is_hidden(page) {
+                let page = page_id(id, &space.space, page);
+                let sums = self.observing.written.entry(page).or_default();
+                sums.iter_mut().zip(words).for_each(|(sum, words)| *sum |= words);
+            }
+        }
+        for (page, lines) in read {
+            if !is_hidden(page) {
+                let page = page_id(id, &space.space, page);
+                *self.observing.read.entry(page).or_default() |= lines;
+            }
+        }
     }
 
     /// Where rr keeps things of its own in a space: its pages, and each task's areas.

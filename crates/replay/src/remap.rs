@@ -22,11 +22,7 @@ impl Session {
         name: &[u8],
     ) -> Result<()> {
         let id = self.task(tid)?.space;
-        match backing {
-            // What was written to these addresses until now was not written to the object.
-            Backing::Shared { .. } => self.collect_marks(id)?,
-            _ => self.before_remapping(id, &range)?,
-        }
+        self.before_remapping(id, &range)?;
         if self.observing.is_on() {
             let (shared, offset) = match &backing {
                 Backing::Shared { object, offset } => (

@@ -75,10 +75,12 @@ impl Session {
 
     /// Unmaps what rr had mapped for a task: at its exit call, at the latest at its EXIT event.
     pub(crate) fn drop_recorder_memory(&mut self, tid: Tid) -> Result<()> {
+        let task = self.task(tid)?;
+        let (id, areas) = (task.space, [task.scratch.clone(), task.syscall_buffer.clone()]);
         // While they are known as the recorder's.
-        self.collect_marks(self.task(tid)?.space)?;
+        areas.iter().flatten().try_for_each(|area| self.before_remapping(id, area))?;
         let task = self.task_mut(tid)?;
-        let areas = [task.scratch.take(), task.syscall_buffer.take()];
+        (task.scratch, task.syscall_buffer) = (None, None);
         areas.into_iter().flatten().try_for_each(|area| self.unmap(tid, area))
     }
 

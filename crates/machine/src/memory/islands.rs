@@ -139,6 +139,10 @@ impl Island {
         self.units.start << UNIT_SHIFT
     }
 
+    pub fn guest_end(&self) -> u64 {
+        self.units.end << UNIT_SHIFT
+    }
+
     pub fn length(&self) -> u64 {
         (self.units.end - self.units.start) << UNIT_SHIFT
     }

@@ -17,6 +17,13 @@ use crate::layout::{READ_MARK_SHIFT, WRITE_MARK_SHIFT};
 /// Which of the 512 words of a page were written.
 pub type WrittenWords = [u64; 8];
 
+/// What was written and read in some pages, in order of address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageMarks {
+    pub written: Vec<(Address, WrittenWords)>,
+    pub read: Vec<(Address, u64)>,
+}
+
 #[derive(Debug, Default)]
 pub struct Marks {
     written: bool,
@@ -93,12 +100,15 @@ impl Space {
         Ok(())
     }
 
-    /// Marks the words of a range as written.
+    /// Marks the words of a range as written, where it is mapped.
     pub fn mark_written(&mut self, range: Range<Address>) {
         if range.is_empty() {
             return;
         }
         for page in pages_of(&range) {
+            if self.mapping_at(Address(page * PAGE)).is_none() {
+                continue;
+            }
             self.contents.note_dirty(page);
             if self.marks.written {
                 let start = range.start.0.max(page * PAGE) - page * PAGE;
@@ -140,18 +150,57 @@ impl Space {
         Ok(lines.into_iter().map(|(page, lines)| (Address(page * PAGE), lines)).collect())
     }
 
+    /// As `take_written` and `take_read`, of the pages in a range.
+    pub fn take_marks_in(&mut self, range: &Range<Address>) -> Result<PageMarks, Error> {
+        self.harvest_in(range)?;
+        let pages = pages_of(range);
+        let marks = &mut self.marks;
+        Ok(PageMarks {
+            written: split_off(&mut marks.written_words, &pages),
+            read: split_off(&mut marks.read_lines, &pages),
+        })
+    }
+
     /// Moves all marks from their memory into the sums.
     pub(super) fn harvest(&mut self) -> Result<(), Error> {
+        self.harvest_in(&(Address(0)..Address(super::USER_END)))?;
+        self.marks.maybe_set = false;
+        Ok(())
+    }
+
+    /// Moves the marks of a range, and of some memory around it. A store at the end of a mapping
+    /// marks the word behind it, if there is memory for that mark: such marks are dropped. So
+    /// this comes before mappings change.
+    pub(super) fn harvest_in(&mut self, range: &Range<Address>) -> Result<(), Error> {
         if !self.marks.maybe_set {
             return Ok(());
         }
+        let mappings = &self.mappings;
+        let is_mapped = |page: u64| {
+            let before = mappings.range(..=page * PAGE).next_back();
+            before.is_some_and(|(_, mapping)| mapping.range.contains(&Address(page * PAGE)))
+        };
         for island in &self.islands {
             let displacement = island.displacement();
+            // Those of a page around the range, where they are a part of the island's.
+            let around = range.start.0.saturating_sub(PAGE)..range.end.0.saturating_add(PAGE);
+            let part = |marks: Range<u64>, shift: u32| {
+                let mark = |guest: u64| {
+                    let inside = guest.clamp(island.guest_start(), island.guest_end());
+                    inside.wrapping_add(displacement) >> shift
+                };
+                let start = mark(around.start) & !(PAGE - 1);
+                let end = mark(around.end).next_multiple_of(PAGE);
+                start.max(marks.start)..end.min(marks.end)
+            };
             if let Some(marks) = &island.write_marks {
                 let (sums, contents) = (&mut self.marks.written_words, &mut self.contents);
-                drain(marks.range(), |mark, marks| {
+                drain(part(marks.range(), WRITE_MARK_SHIFT), |mark, marks| {
                     // So many marks are those of one page.
                     let page = (mark << WRITE_MARK_SHIFT).wrapping_sub(displacement) / PAGE;
+                    if !is_mapped(page) {
+                        return;
+                    }
                     let sum = sums.entry(page).or_default();
                     for (sum, marks) in sum.iter_mut().zip(marks.chunks_exact(64)) {
                         *sum |= gather(marks);
@@ -161,7 +210,7 @@ impl Space {
             }
             if let Some(marks) = &island.read_marks {
                 let sums = &mut self.marks.read_lines;
-                drain(marks.range(), |mark, marks| {
+                drain(part(marks.range(), READ_MARK_SHIFT), |mark, marks| {
                     let first = (mark << READ_MARK_SHIFT).wrapping_sub(displacement) / PAGE;
                     for (page, marks) in (first..).zip(marks.chunks_exact(64)) {
                         let lines = gather(marks);
@@ -172,7 +221,6 @@ impl Space {
                 })?;
             }
         }
-        self.marks.maybe_set = false;
         Ok(())
     }
 
@@ -181,6 +229,13 @@ impl Space {
     pub(super) fn expect_marks(&mut self) {
         self.marks.maybe_set = true;
     }
+}
+
+/// Takes the entries of some pages out.
+fn split_off<T>(sums: &mut BTreeMap<u64, T>, pages: &Range<u64>) -> Vec<(Address, T)> {
+    let taken: Vec<u64> = sums.range(pages.clone()).map(|(page, _)| *page).collect();
+    let taken = taken.into_iter();
+    taken.filter_map(|page| Some((Address(page * PAGE), sums.remove(&page)?))).collect()
 }
 
 /// Makes the marks of a host range accessible.
@@ -198,6 +253,9 @@ const PART: usize = 512;
 /// Hands out the parts of the marks that are not empty and clears them. A page of marks that is
 /// empty is given back: so pages in steady use stay, and cost no page fault each time.
 fn drain(marks: Range<u64>, mut found: impl FnMut(u64, &[u8])) -> Result<(), Error> {
+    if marks.is_empty() {
+        return Ok(());
+    }
     let what = |source| host::error("looking for touched marks".to_string(), source);
     let give_back = |pages: Range<u64>| host::discard(pages.start, pages.end - pages.start);
     let mut chunk = [0; PAGE as usize];

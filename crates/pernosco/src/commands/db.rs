@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::{Context, bail};
+use index::Method;
 use rr_trace::Trace;
 use serde_json::json;
 use store::Reader;
@@ -41,6 +42,9 @@ pub struct VerifyArguments {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..))]
     every: u64,
+    /// Execute them instruction by instruction: a second or more for each million
+    #[arg(long)]
+    stepping: bool,
 }
 
 pub fn run(command: Command) -> anyhow::Result<()> {
@@ -112,7 +116,8 @@ fn verify(arguments: &VerifyArguments, output: &mut dyn Write) -> anyhow::Result
     let reader = open(&trace)?;
     let files = reader.verify(|_| {})?;
     let chosen = (0..reader.leaves()).step_by(usize::try_from(arguments.every)?);
-    let verified = index::verify(&reader, &trace, chosen)?;
+    let method = if arguments.stepping { Method::Stepping } else { Method::Again };
+    let verified = index::verify(&reader, &trace, chosen, method)?;
     writeln!(
         output,
         "{}: {} records, {} of {} segments executed again, {} differences",

@@ -5,11 +5,12 @@
 //! times, and says in one line of JSON on stdout what came of it.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use replay::{Border, Checkpoint, Digest, Error, Opened, Options, Session, TickRule};
+use model::Moment;
+use replay::{Border, Checkpoint, Digest, Error, Opened, Options, Passed, Session, TickRule};
 use rr_trace::Trace;
 use serde::{Deserialize, Serialize};
 
@@ -32,13 +33,25 @@ pub struct PieceArguments {
     /// Where to leave the checkpoint that is found if it is another one
     #[arg(long, value_name = "FILE")]
     found: Option<PathBuf>,
-    /// End when stdin does: the process that started this one is gone
+    /// For a process that watches this one: end when stdin does, and say on stdout where the
+    /// replay is, a line a second at the most, in front of the report
     #[arg(long)]
-    with_stdin: bool,
+    watched: bool,
     /// Directory of the recording
     #[arg(value_name = "TRACE")]
     trace: PathBuf,
 }
+
+/// A line before the report.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignOfLife {
+    /// As far as the replay has come.
+    pub moment: u64,
+}
+
+/// Between two of them.
+const SIGN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What came of a piece.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,7 +81,7 @@ pub enum Outcome {
 }
 
 pub fn run(arguments: &PieceArguments) -> anyhow::Result<()> {
-    if arguments.with_stdin {
+    if arguments.watched {
         std::thread::spawn(end_with_stdin);
     }
     let mut report = Report {
@@ -98,10 +111,28 @@ fn replay(arguments: &PieceArguments, report: &mut Report) -> Result<Outcome, Er
     let started = Instant::now();
     let trace = Trace::open(&arguments.trace)?;
     let options = Options { tick_rule: arguments.tick_rule, ..Options::default() };
-    let mut session = open(&trace, arguments.from.as_deref(), options)?;
+    let mut signs = Signs { last: arguments.watched.then_some(started) };
+    let mut session = match &arguments.from {
+        Some(path) => {
+            let checkpoint = Checkpoint::read(path, &trace, &Opened::default())?;
+            signs.give(checkpoint.moment());
+            Session::resume(&trace, options, &checkpoint)?
+        }
+        None => Session::open(&trace, options)?,
+    };
+    signs.give(session.moment());
     report.seconds_to_restore = started.elapsed().as_secs_f64();
     let (started, from) = (Instant::now(), session.moment());
-    let arrived = session.go_on_to(arguments.to, |_| report.events += 1);
+    let arrived = session.go_on_watched(arguments.to, |passed| {
+        let moment = match passed {
+            Passed::Event(event) => {
+                report.events += 1;
+                event.moment
+            }
+            Passed::Moment(moment) => moment,
+        };
+        signs.give(moment);
+    });
     report.instructions = session.moment() - from;
     report.seconds_to_replay = started.elapsed().as_secs_f64();
     if !arrived? {
@@ -121,13 +152,21 @@ fn replay(arguments: &PieceArguments, report: &mut Report) -> Result<Outcome, Er
     Ok(Outcome::Different)
 }
 
-fn open(trace: &Trace, from: Option<&Path>, options: Options) -> Result<Session, Error> {
-    match from {
-        Some(path) => {
-            let checkpoint = Checkpoint::read(path, trace, &Opened::default())?;
-            Session::resume(trace, options, &checkpoint)
+struct Signs {
+    /// When the last one was given; `None` if nobody watches.
+    last: Option<Instant>,
+}
+
+impl Signs {
+    fn give(&mut self, moment: Moment) {
+        let Some(last) = &mut self.last else { return };
+        if last.elapsed() < SIGN_INTERVAL {
+            return;
         }
-        None => Session::open(trace, options),
+        *last = Instant::now();
+        let line = serde_json::to_value(SignOfLife { moment: moment.0 });
+        // Whoever does not read it is gone, and then this process ends anyway.
+        let _ = output::with_stdout(|out| output::json_line(out, &line?));
     }
 }
 

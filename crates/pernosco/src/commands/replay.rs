@@ -28,24 +28,33 @@ pub struct ReplayArguments {
     /// Replay to the end and compare registers and ticks at every event
     #[arg(long)]
     check: bool,
-    /// Take N checkpoints, spread evenly over the run and also inside of events and string
-    /// instructions, or one behind `every` event; then re-execute every piece between two of them
+    /// Take N checkpoints, spread evenly over the run's ticks and also inside of events and string
+    /// instructions, or one behind `every` event; and re-execute every piece between two of them
     /// in a process of its own, which starts from the checkpoint's file, and compare all state at
     /// its end
     ///
-    /// While the recording is replayed for the first time, up to 4 N checkpoints are in memory
-    /// (with `every`, one for each event); each takes the pages that were written since the one
-    /// before it, and about 10 KiB a task. On the disk, in TMPDIR, there is one file for each
-    /// process at a time, with all pages that are not as the program's files have them,
-    /// compressed.
+    /// Parallel are processes. The first replay, which finds the checkpoints, is one of them;
+    /// pieces are re-executed by the others as soon as they are found, and by all --jobs when the
+    /// first replay has ended. With `--jobs 1` all comes one after the other. Which of the pieces
+    /// found so far comes next, chance decides.
+    ///
+    /// In memory are N checkpoints (with `every`, one for each event); each takes the pages that
+    /// were written since the one before it, and about 10 KiB a task. On the disk, in TMPDIR,
+    /// there is one file for each process at a time, with all pages that are not as the program's
+    /// files have them, compressed.
     #[arg(long, value_name = "N|every", conflicts_with = "registers", verbatim_doc_comment)]
     checkpoints: Option<Checkpoints>,
     /// Decides the order in which pieces are re-executed
     #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "checkpoints")]
     seed: u64,
-    /// Processes at a time that re-execute pieces [default: as many as there are processors]
+    /// Processes at a time, the first replay being one [default: as many as there are processors]
     #[arg(long, value_name = "NUMBER", requires = "checkpoints", value_parser = jobs)]
     jobs: Option<usize>,
+    /// Kill the process of a piece when it gives no sign of life for so long: it is expected to
+    /// begin within that time, and then to come on by an event or 16 million instructions
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, requires = "checkpoints",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    patience: u64,
     /// Show all registers behind this event, or that many instructions further on
     #[arg(long, value_name = "EVENT[+INSTRUCTIONS]")]
     registers: Option<Place>,
@@ -116,28 +125,32 @@ fn open(directory: &Path) -> anyhow::Result<Session> {
 /// Replays one recording to its end, and in pieces if that is wanted: the numbers of divergences
 /// and of pieces that failed.
 fn check(directory: &Path, arguments: &ReplayArguments) -> anyhow::Result<(usize, usize)> {
-    let wanted = arguments.checkpoints.unwrap_or(Checkpoints::None);
-    let progress = progress_bar("{spinner} event {pos}, {elapsed}");
-    let run = leader::run(directory, wanted, &progress);
+    let trace = Trace::open(directory)?;
+    let processors = std::thread::available_parallelism().map_or(1, |number| number.get());
+    let plan = Plan {
+        seed: arguments.seed,
+        jobs: arguments.jobs.unwrap_or(processors),
+        patience: arguments.patience,
+    };
+    let progress = progress_bar("{spinner} event {pos}, {msg} {elapsed}");
+    let outcome = match arguments.checkpoints {
+        None => {
+            leader::run(&trace, Checkpoints::None, &progress, &mut |_| {}).map(|run| (run, None))
+        }
+        Some(wanted) => pieces::check(&trace, plan, &progress, |found| {
+            leader::run(&trace, wanted, &progress, found)
+        }),
+    };
     progress.finish_and_clear();
-    let run = run?;
+    let (run, checked) = outcome?;
     let mut err = std::io::stderr();
     if let Some(divergence) = &run.divergence {
         writeln!(err, "{}: {divergence}", directory.display())?;
     }
-    let mut checked = None;
-    if !run.cuts.is_empty() {
-        let processors = std::thread::available_parallelism().map_or(1, |number| number.get());
-        let plan = Plan { seed: arguments.seed, jobs: arguments.jobs.unwrap_or(processors) };
-        let progress = progress_bar("{spinner} piece {pos} of {len}, {elapsed}");
-        let pieces = pieces::check(&Trace::open(directory)?, &run, plan, &progress);
-        progress.finish_and_clear();
-        let pieces = pieces.with_context(|| directory.display().to_string())?;
-        for failure in &pieces.failures {
-            writeln!(err, "{}", failure.message)?;
-        }
-        checked = Some((pieces, plan));
+    for failure in checked.iter().flat_map(|checked| &checked.failures) {
+        writeln!(err, "{}", failure.message)?;
     }
+    let checked = checked.map(|checked| (checked, plan));
     let in_pieces = checked.as_ref().map_or(&[][..], |(pieces, _)| &pieces.failures);
     let diverged = in_pieces.iter().filter(|failure| failure.diverged).count();
     let divergences = usize::from(run.divergence.is_some()) + diverged;
@@ -195,7 +208,7 @@ fn print_run(
         let jobs = plan.jobs;
         write!(
             out,
-            "; {count} pieces by {jobs} processes in {seconds:.2} s, {bytes} a checkpoint"
+            "; {count} pieces, {jobs} processes at a time, in all {seconds:.2} s, {bytes} a checkpoint"
         )?;
     }
     writeln!(out)?;

@@ -16,6 +16,11 @@ use super::program_branches::ProgramBranches;
 const STUB_START: [u8; 9] = [0x48, 0x89, 0x24, 0x25, 0x10, 0x10, 0x00, 0x70, 0xbc];
 const STUB_BRANCH: u64 = 0x26;
 const JNE: u8 = 0x75;
+/// Where and how such a stub jumps to rr's library. The counter puts a probe to where the jump
+/// goes. It does not find it in stubs for patched `rdtsc`, which have an instruction more: theirs
+/// do not count.
+const STUB_JUMP: u64 = 0x50;
+const JUMP: [u8; 6] = [0xff, 0x25, 0, 0, 0, 0];
 
 /// Branches count in private mappings of program files, unless the program has overwritten them,
 /// and in rr's stubs. Files are swept when their first branch is asked for.
@@ -60,9 +65,12 @@ fn byte_at(space: &Space, address: Address) -> Option<u8> {
 }
 
 fn is_stub_branch(space: &Space, address: Address) -> bool {
-    let mut start = STUB_START;
+    let (mut start, mut jump) = (STUB_START, JUMP);
     let Some(at) = address.0.checked_sub(STUB_BRANCH) else { return false };
+    let jump_at = Address(at + STUB_JUMP);
     byte_at(space, address) == Some(JNE)
         && space.read(Address(at), &mut start).is_ok()
         && start == STUB_START
+        && space.read(jump_at, &mut jump).is_ok()
+        && jump == JUMP
 }

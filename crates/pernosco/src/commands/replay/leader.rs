@@ -1,12 +1,13 @@
 //! One replay from the beginning to the end, which checks every event and may leave checkpoints.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use model::{Moment, Ticks};
+use model::{Moment, Ticks, Tid};
 use replay::{Border, Checkpoint, Error, EventReport, Options, Progress, Session, TickRule};
 use rr_trace::Trace;
 
@@ -14,7 +15,7 @@ use rr_trace::Trace;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checkpoints {
     None,
-    /// So many, evenly spread over the instructions.
+    /// So many, evenly spread over the ticks.
     Spread(usize),
     /// One behind every event.
     Every,
@@ -41,6 +42,15 @@ pub struct Cut {
     pub checkpoint: Checkpoint,
 }
 
+/// What comes of a replay on the way.
+#[derive(Debug)]
+pub enum Found {
+    /// The next checkpoint, the last one at the end of the recording.
+    Cut(Arc<Cut>),
+    /// The replay has begun again under another tick rule: all cuts are void.
+    Restarted,
+}
+
 /// How a replay went.
 #[derive(Debug)]
 pub struct Run {
@@ -52,17 +62,19 @@ pub struct Run {
     pub seconds: f64,
     /// Where it left the recording, if it did.
     pub divergence: Option<String>,
-    /// In order; the last one is the end of the recording. Empty if none were wanted.
-    pub cuts: Vec<Cut>,
 }
 
 /// Replays to the end or to a divergence; other errors are errors.
-pub fn run(directory: &Path, wanted: Checkpoints, progress: &ProgressBar) -> anyhow::Result<Run> {
-    let trace = Trace::open(directory)?;
-    let name = directory.display();
+pub fn run(
+    trace: &Trace,
+    wanted: Checkpoints,
+    progress: &ProgressBar,
+    found: &mut dyn FnMut(Found),
+) -> anyhow::Result<Run> {
+    let name = trace.directory().display();
     let mut tick_rule = None;
     loop {
-        let session = Session::open(&trace, Options { tick_rule, ..Options::default() });
+        let session = Session::open(trace, Options { tick_rule, ..Options::default() });
         let mut session = session.with_context(|| format!("{name}: cannot replay"))?;
         let started = Instant::now();
         let mut events = 0;
@@ -70,21 +82,28 @@ pub fn run(directory: &Path, wanted: Checkpoints, progress: &ProgressBar) -> any
             events += 1;
             progress.set_position(report.event.0);
         };
+        let mut take = |cut| found(Found::Cut(Arc::new(cut)));
         let outcome = match wanted {
             Checkpoints::None => to_the_end(&mut session, &mut seen),
-            Checkpoints::Spread(number) => spread(&mut session, number, &mut seen),
-            Checkpoints::Every => every(&mut session, &mut seen),
+            Checkpoints::Spread(number) => spread(
+                &mut session,
+                Spread { number, ticks: recorded_ticks(trace) },
+                &mut seen,
+                &mut take,
+            ),
+            Checkpoints::Every => every(&mut session, &mut seen, &mut take),
         };
-        let (cuts, divergence) = match outcome {
-            Ok(Some(cuts)) => (cuts, None),
-            Ok(None) => {
+        let divergence = match outcome {
+            Ok(Outcome::Ended) => None,
+            Ok(Outcome::Restarted) => {
                 let note = "fewer ticks are recorded than there are conditional branches: \
                             replaying again, as if counted in software";
                 progress.suspend(|| eprintln!("{name}: {note}"));
+                found(Found::Restarted);
                 tick_rule = Some(session.tick_rule());
                 continue;
             }
-            Err(Error::Divergence(divergence)) => (Vec::new(), Some(divergence.to_string())),
+            Err(Error::Divergence(divergence)) => Some(divergence.to_string()),
             Err(error) => return Err(error).with_context(|| format!("{name}")),
         };
         return Ok(Run {
@@ -95,21 +114,27 @@ pub fn run(directory: &Path, wanted: Checkpoints, progress: &ProgressBar) -> any
             tick_rule: session.tick_rule(),
             seconds: started.elapsed().as_secs_f64(),
             divergence,
-            cuts,
         });
     }
 }
 
-/// The checkpoints, the last one at the end; `None` when the replay has begun again under another
-/// tick rule, and what was found before is void.
-type Cuts = Result<Option<Vec<Cut>>, Error>;
+/// How a replay under one tick rule ended, if without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Ended,
+    /// Under another tick rule: what was found before is void.
+    Restarted,
+}
 
-fn to_the_end(session: &mut Session, seen: &mut impl FnMut(&EventReport)) -> Cuts {
+fn to_the_end(
+    session: &mut Session,
+    seen: &mut impl FnMut(&EventReport),
+) -> Result<Outcome, Error> {
     loop {
         match session.advance(None)? {
             Progress::Event(report) => seen(&report),
-            Progress::Restarted => return Ok(None),
-            Progress::Moment | Progress::End => return Ok(Some(Vec::new())),
+            Progress::Restarted => return Ok(Outcome::Restarted),
+            Progress::Moment | Progress::End => return Ok(Outcome::Ended),
         }
     }
 }
@@ -118,59 +143,101 @@ fn cut(session: &mut Session, border: Border) -> Result<Cut, Error> {
     Ok(Cut { border, checkpoint: session.checkpoint()? })
 }
 
-fn every(session: &mut Session, seen: &mut impl FnMut(&EventReport)) -> Cuts {
-    let mut cuts = Vec::new();
+fn every(
+    session: &mut Session,
+    seen: &mut impl FnMut(&EventReport),
+    take: &mut impl FnMut(Cut),
+) -> Result<Outcome, Error> {
     loop {
         match session.advance(None)? {
             Progress::Event(report) => {
                 seen(&report);
-                cuts.push(cut(session, Border::Event(report.event))?);
+                take(cut(session, Border::Event(report.event))?);
             }
-            Progress::Restarted => return Ok(None),
+            Progress::Restarted => return Ok(Outcome::Restarted),
             Progress::Moment | Progress::End => break,
         }
     }
-    cuts.push(cut(session, Border::End)?);
-    Ok(Some(cuts))
+    take(cut(session, Border::End)?);
+    Ok(Outcome::Ended)
 }
 
-/// Instructions between two candidates in the beginning.
-const INTERVAL_FIRST: u64 = 256;
-/// Candidates for each checkpoint that is wanted, at the most.
-const CANDIDATES: usize = 4;
-/// Instructions looked at behind a candidate's place in search of a `rep` string.
+/// How many checkpoints are to be spread over how many ticks.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
+    number: usize,
+    ticks: u64,
+}
+
+/// A checkpoint may lie before its place by this part of the distance between two.
+const TOLERANCE: u64 = 32;
+/// Instructions looked at behind a checkpoint's place in search of a `rep` string.
 const LOOK_AHEAD: u64 = 64;
 
-/// How long the run is, nobody knows before: candidates are taken at a distance that doubles, and
-/// half of them dropped, whenever they have become too many.
-fn spread(session: &mut Session, number: usize, seen: &mut impl FnMut(&EventReport)) -> Cuts {
+/// How many instructions the run has, nobody knows before, but its ticks are recorded.
+fn spread(
+    session: &mut Session,
+    wanted: Spread,
+    seen: &mut impl FnMut(&EventReport),
+    take: &mut impl FnMut(Cut),
+) -> Result<Outcome, Error> {
     let tick_rule = session.tick_rule();
-    let mut candidates: Vec<Cut> = Vec::new();
-    let mut interval = INTERVAL_FIRST;
-    loop {
-        // Odd numbers, so that nothing depends on how long slices of execution are.
-        let moment = Moment(session.moment().0 / interval * interval + interval + 1);
+    let distance = wanted.ticks / (wanted.number as u64 + 1);
+    for index in 1..=wanted.number as u64 {
         let mut border = None;
-        if session.go_on_to(at(moment, 0), &mut *seen)? {
+        if let Some(moment) = approach(session, distance * index, distance / TOLERANCE, seen)? {
             border = into_string(session, moment, seen)?;
         }
         if session.tick_rule() != tick_rule {
-            return Ok(None);
+            return Ok(Outcome::Restarted);
         }
         let Some(border) = border else { break };
-        candidates.push(cut(session, border)?);
-        if candidates.len() >= number * CANDIDATES {
-            interval *= 2;
-            let mut index = 0;
-            candidates.retain(|_| {
-                index += 1;
-                index % 2 == 0
-            });
-        }
+        take(cut(session, border)?);
     }
-    let mut cuts = choose(candidates, number, session.moment());
-    cuts.push(cut(session, Border::End)?);
-    Ok(Some(cuts))
+    if !session.go_on_to(Border::End, &mut *seen)? || session.tick_rule() != tick_rule {
+        return Ok(Outcome::Restarted);
+    }
+    take(cut(session, Border::End)?);
+    Ok(Outcome::Ended)
+}
+
+/// Goes on by an instruction at least, and further to where about so many ticks are behind: the
+/// moment there, `None` if the recording ends before.
+fn approach(
+    session: &mut Session,
+    ticks: u64,
+    tolerance: u64,
+    seen: &mut impl FnMut(&EventReport),
+) -> Result<Option<Moment>, Error> {
+    let mut missing = u64::MAX;
+    while missing > tolerance {
+        let (here, behind) = (session.moment().0, session.total_ticks().0);
+        missing = ticks.saturating_sub(behind);
+        // Not more than half of what it takes if branches are as frequent as up to here. There are
+        // at least as many instructions as ticks.
+        let likely = u128::from(missing) * u128::from(here) / u128::from(behind.max(1)) / 2;
+        let step = missing.max(u64::try_from(likely).unwrap_or(missing));
+        // Odd numbers, so that nothing depends on how long slices of execution are.
+        let moment = Moment(here.saturating_add(step.max(1)) | 1);
+        if !session.go_on_to(at(moment, 0), &mut *seen)? {
+            return Ok(None);
+        }
+        missing = ticks.saturating_sub(session.total_ticks().0);
+    }
+    Ok(Some(session.moment()))
+}
+
+/// Ticks of all tasks, as far as the recording can be read.
+fn recorded_ticks(trace: &Trace) -> u64 {
+    let mut tasks: BTreeMap<Tid, u64> = BTreeMap::new();
+    let mut sum = 0u64;
+    for frame in trace.frames().into_iter().flatten().map_while(Result::ok) {
+        let before = tasks.insert(frame.tid, frame.ticks.0).unwrap_or(0);
+        // Otherwise it is another task with the number of one that has ended.
+        let more = frame.ticks.0.checked_sub(before).unwrap_or(frame.ticks.0);
+        sum = sum.saturating_add(more);
+    }
+    sum
 }
 
 fn at(moment: Moment, iterations: u64) -> Border {
@@ -198,39 +265,10 @@ fn into_string(
     Ok(Some(at(moment, 0)))
 }
 
-/// Those that lie nearest to where evenly spread ones would.
-fn choose(candidates: Vec<Cut>, number: usize, end: Moment) -> Vec<Cut> {
-    let moments: Vec<u64> = candidates.iter().map(|cut| cut.checkpoint.moment().0).collect();
-    let chosen = nearest(&moments, number, end.0);
-    let mut index = 0;
-    let keep = candidates.into_iter().filter(|_| {
-        index += 1;
-        chosen.binary_search(&(index - 1)).is_ok()
-    });
-    keep.collect()
-}
-
-/// Indices of up to `number` different ones of ascending `moments`, ascending.
-fn nearest(moments: &[u64], number: usize, end: u64) -> Vec<usize> {
-    if moments.len() <= number {
-        return (0..moments.len()).collect();
-    }
-    let mut chosen: Vec<usize> = Vec::with_capacity(number);
-    for index in 1..=number {
-        let ideal = (u128::from(end) * index as u128 / (number as u128 + 1)) as u64;
-        let first = chosen.last().map_or(0, |last| last + 1);
-        // Enough must remain for the others.
-        let last = moments.len() - 1 - (number - index);
-        let behind = moments.partition_point(|moment| *moment < ideal).clamp(first, last);
-        let before = behind.saturating_sub(1).max(first);
-        let distance = |at: usize| moments[at].abs_diff(ideal);
-        chosen.push(if distance(before) < distance(behind) { before } else { behind });
-    }
-    chosen
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -243,14 +281,29 @@ mod tests {
     }
 
     #[test]
-    fn chosen_ones_are_spread() {
-        let even: Vec<u64> = (1..40).map(|index| index * 100).collect();
-        assert_eq!(nearest(&even, 3, 4000), [9, 19, 29]);
-        assert_eq!(nearest(&even, 100, 4000).len(), 39);
-        // All at one end: different ones all the same, in order.
-        let early: Vec<u64> = (1..10).collect();
-        assert_eq!(nearest(&early, 4, 1_000_000), [5, 6, 7, 8]);
-        let late: Vec<u64> = (1..10).map(|index| 999_000 + index).collect();
-        assert_eq!(nearest(&late, 4, 1_000_000), [0, 1, 2, 3]);
+    fn checkpoints_are_spread() {
+        let recording =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/recordings/sum/trace");
+        let trace = Trace::open(&recording).unwrap();
+        for number in [1, 3, 16] {
+            let mut moments = Vec::new();
+            let mut found = |found| match found {
+                Found::Cut(cut) => moments.push(cut.checkpoint.moment().0),
+                Found::Restarted => panic!("under another rule"),
+            };
+            let wanted = Checkpoints::Spread(number);
+            let run = run(&trace, wanted, &ProgressBar::hidden(), &mut found).unwrap();
+            // The recorder's own, before the program begins, are recorded and not replayed.
+            assert!((run.ticks.0..run.ticks.0 + 100).contains(&recorded_ticks(&trace)));
+            assert_eq!(moments.len(), number + 1);
+            assert_eq!(moments.last(), Some(&run.instructions));
+            let mut before = 0;
+            for moment in moments {
+                let share =
+                    (moment - before) as f64 * (number + 1) as f64 / run.instructions as f64;
+                assert!((0.3..3.0).contains(&share), "{share} of the distance of {number}");
+                before = moment;
+            }
+        }
     }
 }

@@ -1,15 +1,18 @@
 //! One piece in one process.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context;
 use replay::{Border, Digest, TickRule};
 
-use crate::commands::piece::Report;
+use crate::commands::piece::{Report, SignOfLife};
 
 /// What a process has to do.
 #[derive(Debug)]
@@ -30,12 +33,12 @@ pub enum Ended {
     Died(String),
 }
 
-/// A report is a line; a divergence in it has some pages of text.
-const REPORT_BYTES_MAX: u64 = 16 << 20;
+/// A divergence in a report has some pages of text.
+const LINE_BYTES_MAX: u64 = 16 << 20;
 
 impl Work<'_> {
     fn arguments(&self) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = vec!["replay-piece".into(), "--with-stdin".into()];
+        let mut arguments: Vec<OsString> = vec!["replay-piece".into(), "--watched".into()];
         if let Some(from) = self.from {
             arguments.extend(["--from".into(), from.into()]);
         }
@@ -48,8 +51,7 @@ impl Work<'_> {
         arguments
     }
 
-    /// Runs it to its end.
-    pub fn run(&self) -> anyhow::Result<Ended> {
+    pub fn start(&self) -> anyhow::Result<Process> {
         let program = std::env::current_exe().context("cannot find this program's file")?;
         let arguments = self.arguments();
         tracing::debug!(?arguments, "starting a process");
@@ -60,18 +62,113 @@ impl Work<'_> {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        // Open as long as we wait: when we are gone, the process ends.
+        let (sender, messages) = channel();
         let stdin = child.stdin.take();
+        let output = child.stdout.take();
         let errors = child.stderr.take();
+        let lines = sender.clone();
+        let output = std::thread::spawn(move || {
+            let read = output.map_or(Ok(()), |output| read_lines(output, &lines));
+            // Nobody waits any more if it cannot be sent.
+            let _ = lines.send(Message::Closed);
+            read
+        });
         let errors = std::thread::spawn(move || errors.map_or(Ok(Vec::new()), last_bytes));
-        let mut output = Vec::new();
-        let read =
-            child.stdout.take().map(|out| out.take(REPORT_BYTES_MAX).read_to_end(&mut output));
-        let status = child.wait().context("cannot wait for a process")?;
-        drop(stdin);
-        read.transpose().context("cannot read what a process says")?;
-        let errors = errors.join().ok().and_then(Result::ok).unwrap_or_default();
-        Ok(ended(status, &output, &String::from_utf8_lossy(&errors)))
+        Ok(Process { child, stdin, output, errors, sender, messages })
+    }
+}
+
+enum Message {
+    Line(Vec<u8>),
+    /// No line comes any more.
+    Closed,
+    Stop,
+}
+
+/// A process at work, which ends when this is dropped.
+pub struct Process {
+    child: Child,
+    /// Open as long as we wait: when we are gone, the process ends.
+    stdin: Option<ChildStdin>,
+    output: JoinHandle<io::Result<()>>,
+    errors: JoinHandle<io::Result<Vec<u8>>>,
+    sender: Sender<Message>,
+    messages: Receiver<Message>,
+}
+
+/// Ends a process for which somebody else waits.
+#[derive(Clone)]
+pub struct Stopper(Sender<Message>);
+
+impl Stopper {
+    pub fn stop(&self) {
+        // It has ended if nobody waits for it.
+        let _ = self.0.send(Message::Stop);
+    }
+}
+
+impl Process {
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.sender.clone())
+    }
+
+    /// Waits for its end, and brings it about after so many seconds without a sign of life.
+    pub fn wait(mut self, patience: u64) -> anyhow::Result<Ended> {
+        let mut report = Vec::new();
+        let mut last = None;
+        let mut killed = None;
+        // Seconds are counted one by one: when we are stopped ourselves, they do not pass.
+        let mut silent = 0;
+        loop {
+            match self.messages.recv_timeout(Duration::from_secs(1)) {
+                Ok(Message::Line(line)) => {
+                    silent = 0;
+                    match serde_json::from_slice::<SignOfLife>(&line) {
+                        Ok(sign) => last = Some(sign.moment),
+                        Err(_) => report = line,
+                    }
+                }
+                Ok(Message::Closed) | Err(RecvTimeoutError::Disconnected) => break,
+                Ok(Message::Stop) => {
+                    killed = Some("was stopped".to_owned());
+                    break;
+                }
+                Err(RecvTimeoutError::Timeout) => silent += 1,
+            }
+            if silent >= patience {
+                let place = last.map_or("where it began".into(), |last| format!("moment {last}"));
+                killed = Some(format!(
+                    "gave no sign of life for {patience} s, the last one at {place}, and was killed"
+                ));
+                break;
+            }
+        }
+        if killed.is_some() {
+            self.child.kill().context("cannot kill a process")?;
+        }
+        let status = self.child.wait().context("cannot wait for a process")?;
+        drop(self.stdin.take());
+        let errors = self.errors.join().ok().and_then(Result::ok).unwrap_or_default();
+        if let Some(killed) = killed {
+            return Ok(Ended::Died(killed));
+        }
+        if let Ok(read) = self.output.join() {
+            read.context("cannot read what a process says")?;
+        }
+        Ok(ended(status, &report, &String::from_utf8_lossy(&errors)))
+    }
+}
+
+/// Sends each line; one that is too long is the last one.
+fn read_lines(input: impl Read, lines: &Sender<Message>) -> io::Result<()> {
+    let mut input = BufReader::new(input);
+    loop {
+        let mut line = Vec::new();
+        input.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
+        let last = !line.ends_with(b"\n");
+        if !line.is_empty() && lines.send(Message::Line(line)).is_err() || last {
+            return Ok(());
+        }
     }
 }
 
