@@ -132,6 +132,8 @@ struct Guest {
     cpu: Cpu,
     kernel: Kernel,
     observed: BTreeMap<&'static str, u64>,
+    /// Taken last; their memory takes the next ones.
+    calls: Vec<model::Call>,
 }
 
 impl Guest {
@@ -145,7 +147,7 @@ impl Guest {
             .map_err(|source| Error::File { path: options.program.clone(), source })?;
         let program = CString::new(program.as_os_str().as_bytes()).unwrap_or_default();
         let kernel = Kernel::new(map, image.program_end, program, options.inputs);
-        Ok(Guest { space, cpu, kernel, observed: BTreeMap::new() })
+        Ok(Guest { space, cpu, kernel, observed: BTreeMap::new(), calls: Vec::new() })
     }
 
     /// Does what the instruction at `rip` asks for; the exit status when the program has ended.
@@ -191,7 +193,8 @@ impl Guest {
             count("ranges executed", machine.take_executions().len());
         }
         if observers.calls {
-            count("calls and returns", machine.take_calls().len());
+            self.calls = machine.take_calls_into(std::mem::take(&mut self.calls));
+            count("calls and returns", self.calls.len());
         }
         if observers.control_flow {
             let flow = machine.take_control_flow();

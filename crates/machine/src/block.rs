@@ -1,7 +1,6 @@
 //! A translated block: what the engine must know of it after the code has been emitted.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use model::Address;
 
@@ -97,6 +96,15 @@ pub struct ExitRecord {
     pub kind: ExitKind,
     /// The cold stub that leaves with this record's number.
     pub stub: u64,
+    pub linked: bool,
+    /// While it is linked, the next exit that is linked to the same block.
+    pub next: u32,
+}
+
+impl ExitRecord {
+    pub fn new(block: u32, kind: ExitKind, stub: u64) -> ExitRecord {
+        ExitRecord { block, kind, stub, linked: false, next: NONE }
+    }
 }
 
 /// Guest bytes that were translated.
@@ -115,32 +123,145 @@ impl Source {
     }
 }
 
+/// A borrowed [`Source`].
+#[derive(Clone, Copy, Debug)]
+pub struct SourceView<'a> {
+    pub ranges: &'a [Range<Address>],
+    pub bytes: &'a [u8],
+    pub branches: &'a [(Address, bool)],
+}
+
+/// What is kept of all blocks of a cache, one block's behind the other's: so that a block costs no
+/// allocation of its own.
+#[derive(Debug, Default)]
+pub struct Pool {
+    places: Vec<Place>,
+    marks: Vec<PhaseMark>,
+    cold_jumps: Vec<(u32, u32)>,
+    ranges: Vec<Range<Address>>,
+    bytes: Vec<u8>,
+    branches: Vec<(Address, bool)>,
+}
+
+/// A block's part of a [`Pool`].
+#[derive(Clone, Debug)]
+pub struct Parts {
+    places: Range<u32>,
+    marks: Range<u32>,
+    cold_jumps: Range<u32>,
+    ranges: Range<u32>,
+    bytes: Range<u32>,
+    branches: Range<u32>,
+}
+
+fn put<T>(pool: &mut Vec<T>, items: impl IntoIterator<Item = T>) -> Range<u32> {
+    let start = pool.len() as u32;
+    pool.extend(items);
+    start..pool.len() as u32
+}
+
+fn of<'a, T>(pool: &'a [T], range: &Range<u32>) -> &'a [T] {
+    &pool[range.start as usize..range.end as usize]
+}
+
+impl Pool {
+    pub fn keep(
+        &mut self,
+        places: Vec<Place>,
+        marks: Vec<PhaseMark>,
+        cold_jumps: Vec<(u32, u32)>,
+        source: Source,
+    ) -> Parts {
+        Parts {
+            places: put(&mut self.places, places),
+            marks: put(&mut self.marks, marks),
+            cold_jumps: put(&mut self.cold_jumps, cold_jumps),
+            ranges: put(&mut self.ranges, source.ranges),
+            bytes: put(&mut self.bytes, source.bytes),
+            branches: put(&mut self.branches, source.branches),
+        }
+    }
+
+    /// Forgets the parts that were kept last.
+    pub fn take_back(&mut self, parts: &Parts) {
+        self.places.truncate(parts.places.start as usize);
+        self.marks.truncate(parts.marks.start as usize);
+        self.cold_jumps.truncate(parts.cold_jumps.start as usize);
+        self.ranges.truncate(parts.ranges.start as usize);
+        self.bytes.truncate(parts.bytes.start as usize);
+        self.branches.truncate(parts.branches.start as usize);
+    }
+
+    /// Forgets everything, and keeps the memory.
+    pub fn clear(&mut self) {
+        self.places.clear();
+        self.marks.clear();
+        self.cold_jumps.clear();
+        self.ranges.clear();
+        self.bytes.clear();
+        self.branches.clear();
+    }
+
+    pub fn view<'a>(&'a self, block: &'a Block) -> View<'a> {
+        let parts = &block.parts;
+        View {
+            block,
+            places: of(&self.places, &parts.places),
+            marks: of(&self.marks, &parts.marks),
+            cold_jumps: of(&self.cold_jumps, &parts.cold_jumps),
+            source: SourceView {
+                ranges: of(&self.ranges, &parts.ranges),
+                bytes: of(&self.bytes, &parts.bytes),
+                branches: of(&self.branches, &parts.branches),
+            },
+        }
+    }
+}
+
+/// No number of an exit or a block.
+pub const NONE: u32 = u32::MAX;
+
 #[derive(Debug)]
 pub struct Block {
     pub start: Address,
     pub mode: Mode,
     pub hot: Range<u64>,
     pub cold: Range<u64>,
-    pub places: Arc<[Place]>,
-    pub marks: Arc<[PhaseMark]>,
-    /// Jumps from hot to cold code: offset of the operand, offset of its target.
-    pub cold_jumps: Arc<[(u32, u32)]>,
+    pub parts: Parts,
     /// Its exit records.
     pub exits: Range<u32>,
-    /// The guest bytes that it was made from: ranges, and what was there.
-    pub source: Arc<Source>,
-    /// Sites of jumps into this block, with the exit record to fall back to.
-    pub incoming: Vec<u32>,
+    /// The first exit that is linked to it; [`ExitRecord::next`] has the others.
+    pub incoming: u32,
+    /// The block made for the same start before.
+    pub earlier: u32,
     pub live: bool,
 }
 
-impl Block {
+/// A block with its parts.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    pub block: &'a Block,
+    pub places: &'a [Place],
+    pub marks: &'a [PhaseMark],
+    /// Jumps from hot to cold code: offset of the operand, offset of its target.
+    pub cold_jumps: &'a [(u32, u32)],
+    /// The guest bytes that it was made from: ranges, and what was there.
+    pub source: SourceView<'a>,
+}
+
+impl View<'_> {
     /// Instructions and ticks retired before the place with this index.
     pub fn counts_before(&self, index: usize) -> (u64, u64) {
         let ticks = self.places[..index].iter().filter(|place| place.tick).count();
         (index as u64, ticks as u64)
     }
 
+    pub fn counts(&self) -> (u64, u64) {
+        self.counts_before(self.places.len())
+    }
+}
+
+impl Block {
     /// The bytes of some of its instructions.
     pub fn bytes_of(places: &[Place]) -> Vec<Range<Address>> {
         let mut runs: Vec<Range<Address>> = Vec::new();
@@ -152,10 +273,6 @@ impl Block {
             }
         }
         runs
-    }
-
-    pub fn counts(&self) -> (u64, u64) {
-        self.counts_before(self.places.len())
     }
 }
 

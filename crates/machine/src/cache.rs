@@ -6,12 +6,11 @@
 #![allow(unsafe_code)] // writes translated code through the writable view
 
 use crate::Error;
-use std::sync::Arc;
 
 use model::Address;
 use rustc_hash::FxHashMap;
 
-use crate::block::{Block, ExitKind, ExitRecord, Mode, PhaseMark, Source};
+use crate::block::{Block, ExitKind, ExitRecord, Mode, NONE, PhaseMark, Pool, SourceView, View};
 use crate::emit::Emitter;
 use crate::host::{self, Reservation};
 use crate::layout;
@@ -35,8 +34,9 @@ pub struct CodeCache {
     cold: Area,
     pub indirect_stub: u64,
     pub blocks: Vec<Block>,
-    /// Fast blocks by their first instruction's address, of all address spaces.
-    by_start: FxHashMap<Address, Vec<u32>>,
+    /// The last fast block made for each first instruction's address, of all address spaces.
+    by_start: FxHashMap<Address, u32>,
+    pool: Pool,
     pub exits: Vec<ExitRecord>,
     /// How often everything was dropped.
     pub flushes: u64,
@@ -66,6 +66,7 @@ impl CodeCache {
             indirect_stub: 0,
             blocks: Vec::new(),
             by_start: FxHashMap::default(),
+            pool: Pool::default(),
             exits: Vec::new(),
             flushes: 0,
         };
@@ -102,28 +103,28 @@ impl CodeCache {
         let id = self.blocks.len() as u32;
         let Translation { hot, cold, exits, places, marks, cold_jumps, source, .. } = translation;
         let first = self.exits.len() as u32;
-        self.exits.extend(exits.into_iter().map(|(kind, stub)| ExitRecord {
-            block: id,
-            kind,
-            stub,
-        }));
+        self.exits.extend(exits.into_iter().map(|(kind, stub)| ExitRecord::new(id, kind, stub)));
         let block = Block {
             start,
             mode,
             hot: hot.start..hot.here(),
             cold: cold.start..cold.here(),
-            places: places.into(),
-            marks: marks.into(),
-            cold_jumps: cold_jumps.into(),
+            parts: self.pool.keep(places, marks, cold_jumps, source),
             exits: first..self.exits.len() as u32,
-            source: Arc::new(source),
-            incoming: Vec::new(),
+            incoming: NONE,
+            earlier: if mode == Mode::Fast {
+                self.by_start.insert(start, id).unwrap_or(NONE)
+            } else {
+                NONE
+            },
             live: true,
         };
-        if mode == Mode::Fast {
-            self.by_start.entry(start).or_default().push(id);
-        }
         self.place(block, &hot.bytes, &cold.bytes)
+    }
+
+    /// A block with what is kept of it.
+    pub fn view(&self, id: u32) -> View<'_> {
+        self.pool.view(&self.blocks[id as usize])
     }
 
     fn place(&mut self, block: Block, hot: &[u8], cold: &[u8]) -> u32 {
@@ -142,14 +143,17 @@ impl CodeCache {
         &mut self,
         start: Address,
         site: &Site,
-        holds: impl Fn(&Source) -> bool,
+        holds: impl Fn(SourceView<'_>) -> bool,
     ) -> Option<u32> {
-        let candidates = self.by_start.get(&start)?;
-        let made = *candidates.iter().rev().find(|id| {
-            let source = &self.blocks[**id as usize].source;
-            !source.bytes.is_empty() && holds(source)
-        })?;
-        let made = &self.blocks[made as usize];
+        let mut candidate = *self.by_start.get(&start)?;
+        let View { block: made, cold_jumps, .. } = loop {
+            let made = self.blocks.get(candidate as usize)?;
+            let view = self.pool.view(made);
+            if !view.source.bytes.is_empty() && holds(view.source) {
+                break view;
+            }
+            candidate = made.earlier;
+        };
         let mut hot = self.read(&made.hot);
         let mut cold = self.read(&made.cold);
         let (hot_at, cold_at) = (site.hot, site.cold);
@@ -157,7 +161,7 @@ impl CodeCache {
             true => at - made.hot.start + hot_at,
             false => at - made.cold.start + cold_at,
         };
-        for (operand, target) in made.cold_jumps.iter() {
+        for (operand, target) in cold_jumps {
             let next = hot_at + u64::from(*operand) + 4;
             let relative = (cold_at + u64::from(*target)).wrapping_sub(next) as i32;
             let operand = *operand as usize;
@@ -175,19 +179,18 @@ impl CodeCache {
                 ExitKind::Link { target, site: at } => ExitKind::Link { target, site: moved(at) },
                 kind => kind,
             };
-            exits.push(ExitRecord { block: id, kind, stub });
+            exits.push(ExitRecord::new(id, kind, stub));
         }
         let block = Block {
             start,
             mode: Mode::Fast,
             hot: hot_at..hot_at + hot.len() as u64,
             cold: cold_at..cold_at + cold.len() as u64,
-            places: made.places.clone(),
-            marks: made.marks.clone(),
-            cold_jumps: made.cold_jumps.clone(),
+            parts: made.parts.clone(),
             exits: site.exit..site.exit + exits.len() as u32,
-            source: made.source.clone(),
-            incoming: Vec::new(),
+            incoming: NONE,
+            // Copies are as good as what they were made from.
+            earlier: NONE,
             live: true,
         };
         self.exits.extend(exits);
@@ -201,6 +204,7 @@ impl CodeCache {
             return;
         }
         let block = self.blocks.pop().expect("just looked at");
+        self.pool.take_back(&block.parts);
         self.exits.truncate(block.exits.start as usize);
         self.hot.next = block.hot.start;
         self.cold.next = block.cold.start;
@@ -215,6 +219,7 @@ impl CodeCache {
     pub fn flush(&mut self) {
         self.blocks.clear();
         self.by_start.clear();
+        self.pool.clear();
         self.exits.clear();
         self.hot.next = self.hot.start;
         self.cold.next = self.cold.start;
@@ -223,27 +228,36 @@ impl CodeCache {
     }
 
     /// The block whose hot code holds a host address.
-    pub fn block_at(&self, host: u64) -> Option<&Block> {
+    pub fn block_at(&self, host: u64) -> Option<View<'_>> {
         let after = self.blocks.partition_point(|block| block.hot.start <= host);
         let block = &self.blocks[after.checked_sub(1)?];
-        block.hot.contains(&host).then_some(block)
+        block.hot.contains(&host).then(|| self.pool.view(block))
     }
 
     /// Makes the jump of a link exit go to `target` directly.
     pub fn link(&mut self, exit: u32, target: u32) {
-        let ExitKind::Link { site, .. } = self.exits[exit as usize].kind else { return };
-        let to = self.blocks[target as usize].hot.start;
+        let (block, record) = (&mut self.blocks[target as usize], &mut self.exits[exit as usize]);
+        let ExitKind::Link { site, .. } = record.kind else { return };
+        if std::mem::replace(&mut record.linked, true) {
+            return;
+        }
+        record.next = std::mem::replace(&mut block.incoming, exit);
+        let to = block.hot.start;
         self.patch(site, to);
-        self.blocks[target as usize].incoming.push(exit);
     }
 
     /// Makes a block unreachable: links to it go back to their stubs.
     pub fn unlink(&mut self, id: u32) {
-        self.blocks[id as usize].live = false;
-        for exit in std::mem::take(&mut self.blocks[id as usize].incoming) {
-            let ExitKind::Link { site, .. } = self.exits[exit as usize].kind else { continue };
-            let stub = self.exits[exit as usize].stub;
-            self.patch(site, stub);
+        let block = &mut self.blocks[id as usize];
+        block.live = false;
+        let mut exit = std::mem::replace(&mut block.incoming, NONE);
+        while let Some(record) = self.exits.get_mut(exit as usize) {
+            record.linked = false;
+            exit = std::mem::replace(&mut record.next, NONE);
+            if let ExitKind::Link { site, .. } = record.kind {
+                let stub = record.stub;
+                self.patch(site, stub);
+            }
         }
     }
 
@@ -285,7 +299,7 @@ impl CodeCache {
 }
 
 /// The phases in force at a host offset, for the fault handler.
-pub fn marks_until(block: &Block, offset: u32) -> &[PhaseMark] {
-    let end = block.marks.partition_point(|mark| mark.offset <= offset);
-    &block.marks[..end]
+pub fn marks_until(view: View<'_>, offset: u32) -> &[PhaseMark] {
+    let end = view.marks.partition_point(|mark| mark.offset <= offset);
+    &view.marks[..end]
 }

@@ -5,7 +5,7 @@
 use iced_x86::{Instruction, OpAccess, Register};
 use model::{Address, gpr};
 
-use crate::block::{Block, Phase, counter_amount};
+use crate::block::{Phase, View, counter_amount};
 use crate::cache::marks_until;
 use crate::emit::{S, T};
 use crate::state::{HostFault, State};
@@ -43,13 +43,14 @@ pub enum Position {
 
 /// Undoes what translated code had done for the instruction that faulted. rsp and the counter
 /// are left for the caller, who knows how to convert them.
-pub fn roll_back(state: &mut State, block: &Block) -> RolledBack {
+pub fn roll_back(state: &mut State, view: View<'_>) -> RolledBack {
+    let block = view.block;
     let offset = (state.fault.rip - block.hot.start) as u32;
     let (mut index, mut counted, mut position) = (0, false, None);
     let (mut spilled, mut stores) = (Vec::new(), 0);
     // Whether rsi and rdi hold host addresses, and the log of ranges waits for the end of one.
     let mut displaced = (false, false, false);
-    for mark in marks_until(block, offset) {
+    for mark in marks_until(view, offset) {
         match mark.phase {
             Phase::Instruction(n) => {
                 index = usize::from(n);
@@ -91,11 +92,11 @@ pub fn roll_back(state: &mut State, block: &Block) -> RolledBack {
     }
     if block.mode.counts() {
         let executed = match position {
-            Position::Before(n) | Position::Budget(n) => block.counts_before(n),
-            Position::StackSet(n, _) => block.counts_before(n + 1),
-            Position::Indirect => block.counts(),
+            Position::Before(n) | Position::Budget(n) => view.counts_before(n),
+            Position::StackSet(n, _) => view.counts_before(n + 1),
+            Position::Indirect => view.counts(),
         };
-        let (instructions, ticks) = block.counts();
+        let (instructions, ticks) = view.counts();
         let total = if counted { counter_amount(instructions, ticks) } else { 0 };
         let change = counter_amount(executed.0, executed.1) - total;
         state.counter = state.counter.wrapping_add(change as u64);

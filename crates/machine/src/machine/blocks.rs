@@ -3,7 +3,7 @@
 use model::Address;
 
 use super::{Machine, RECENT, fetch};
-use crate::block::{BLOCK_MAX, ExitKind, Mode, Source};
+use crate::block::{BLOCK_MAX, ExitKind, Mode, SourceView};
 use crate::directory::{Directory, Single};
 use crate::translate::{Tools, translate};
 use crate::{Error, Space};
@@ -21,13 +21,13 @@ impl Machine {
         }
         let Some(id) = self.make(space, start, Mode::Fast, BLOCK_MAX)? else { return Ok(None) };
         let directory = self.directories.entry(space.id()).or_default();
-        let source = self.cache.blocks[id as usize].source.clone();
-        for range in &source.ranges {
+        let view = self.cache.view(id);
+        for range in view.source.ranges {
             if !directory.has_pages(range) {
                 space.note_code(range.clone())?;
             }
         }
-        directory.insert_fast(start, id, &source.ranges);
+        directory.insert_fast(start, id, view.source.ranges);
         for exit in self.cache.blocks[id as usize].exits.clone() {
             let ExitKind::Link { target, .. } = self.cache.exits[exit as usize].kind else {
                 continue;
@@ -51,7 +51,7 @@ impl Machine {
         if let Some(single) = self.directory(space).single.get(&(start, mode)) {
             let single = *single;
             let n = usize::from(single.length);
-            let source = &self.cache.blocks[single.block as usize].source;
+            let source = self.cache.view(single.block).source;
             if n <= length
                 && single.bytes[..n] == bytes[..n]
                 && counts_the_same(&self.tools, space, source)
@@ -60,7 +60,7 @@ impl Machine {
             }
         }
         let Some(block) = self.make(space, start, mode, 1)? else { return Ok(None) };
-        let length = self.cache.blocks[block as usize].source.bytes.len() as u8;
+        let length = self.cache.view(block).source.bytes.len() as u8;
         let single = Single { block, bytes, length };
         self.directory(space).single.insert((start, mode), single);
         Ok(Some(block))
@@ -169,8 +169,8 @@ impl Machine {
 }
 
 /// Whether the bytes that a translation was made from are executable and the same in `space`.
-fn holds(space: &Space, source: &Source) -> bool {
-    let mut bytes = &source.bytes[..];
+fn holds(space: &Space, source: SourceView<'_>) -> bool {
+    let mut bytes = source.bytes;
     source.ranges.iter().all(|range| {
         let (wanted, rest) = bytes.split_at((range.end - range.start) as usize);
         bytes = rest;
@@ -181,7 +181,7 @@ fn holds(space: &Space, source: &Source) -> bool {
 }
 
 /// Whether the branches of a translation count in `space` as they did where it was made.
-fn counts_the_same(tools: &Tools, space: &Space, source: &Source) -> bool {
+fn counts_the_same(tools: &Tools, space: &Space, source: SourceView<'_>) -> bool {
     let Some(filter) = &tools.ticks else { return true };
     source.branches.iter().all(|(address, counted)| filter.counts(space, *address) == *counted)
 }

@@ -44,18 +44,19 @@ impl Machine {
         let Some(id) = self.make(space, cpu.rip, Mode::Once, most as usize)? else {
             return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
         };
-        let block = &self.cache.blocks[id as usize];
-        let (source, places) = (block.source.clone(), block.places.clone());
+        let view = self.cache.view(id);
+        let uncounted = self.compiled.executions.then(|| view.places.into());
         // Only where a store to the code would be noticed.
-        let directory = self.directory(space);
-        if !source.ranges.iter().all(|range| directory.has_pages(range)) {
+        let directory = self.directories.get(&space.id());
+        let noticed = |range| directory.is_some_and(|directory| directory.has_pages(range));
+        if !view.source.ranges.iter().all(noticed) {
             self.cache.take_back(id);
             return self.single(space, cpu);
         }
         self.statistics.stretches += 1;
         // The budget outlasts it.
         self.begin_piece(cpu, counter_with_budget(most + 1));
-        self.observing.piece.as_mut().expect("just begun").uncounted = Some(places);
+        self.observing.piece.as_mut().expect("just begun").uncounted = uncounted;
         self.enter(cpu, id);
         let result = self.left(space, cpu);
         self.cache.take_back(id);
@@ -114,12 +115,12 @@ impl Machine {
                 Step::Continue
             }
             ExitKind::Budget { index } => {
-                let block = &self.cache.blocks[record.block as usize];
-                let (total, before) = (block.counts(), block.counts_before(usize::from(index)));
+                let view = self.cache.view(record.block);
+                let (total, before) = (view.counts(), view.counts_before(usize::from(index)));
                 let change = counter_amount(before.0, before.1) - counter_amount(total.0, total.1);
-                cpu.rip = block.places[usize::from(index)].address;
+                cpu.rip = view.places[usize::from(index)].address;
                 if self.compiled.executions {
-                    for range in Block::bytes_of(&block.places[..usize::from(index)]) {
+                    for range in Block::bytes_of(&view.places[..usize::from(index)]) {
                         self.observations.executions.count(&range, 1);
                     }
                 }

@@ -28,30 +28,30 @@ impl Machine {
             cpu.rip = Address(state.s);
             return Ok(None);
         }
-        let Some(block) = self.cache.block_at(fault.rip) else {
+        let Some(view) = self.cache.block_at(fault.rip) else {
             panic!("host fault in the code cache but in no block: {fault:x?}");
         };
         let state = self.state_unchecked();
-        let found = faults::roll_back(state, block);
-        let (position, mode) = (found.position, block.mode);
+        let found = faults::roll_back(state, view);
+        let (position, mode) = (found.position, view.block.mode);
         if mode == Mode::Fast && self.compiled.executions {
-            correct_executions(&mut self.observations, block, found);
+            correct_executions(&mut self.observations, view.places, found);
         }
         match position {
             Position::Indirect => {
                 cpu.rip = Address(state.s);
                 if !mode.counts() {
-                    count(cpu, &block.places[0]);
+                    count(cpu, &view.places[0]);
                     return Ok(Some(Step::Continue));
                 }
                 return Ok(None);
             }
             Position::Budget(index) => {
-                cpu.rip = block.places[index].address;
+                cpu.rip = view.places[index].address;
                 return Ok(Some(Step::Continue));
             }
             Position::StackSet(index, value) => {
-                let place = block.places[index];
+                let place = view.places[index];
                 state.general[gpr::RSP] = value;
                 cpu.rip = place.address + u64::from(place.length);
                 if !mode.counts() {
@@ -59,7 +59,7 @@ impl Machine {
                 }
                 return Ok(Some(Step::Continue));
             }
-            Position::Before(index) => cpu.rip = block.places[index].address,
+            Position::Before(index) => cpu.rip = view.places[index].address,
         }
         self.guest_fault(space, cpu, mode).map(Some)
     }

@@ -548,8 +548,7 @@ impl Machine {
 }
 
 /// Makes execution counts exact where fast code was left by a fault.
-pub fn correct_executions(observations: &mut Observations, block: &Block, found: RolledBack) {
-    let places = &block.places;
+pub fn correct_executions(observations: &mut Observations, places: &[Place], found: RolledBack) {
     let done = match found.position {
         Position::Before(n) | Position::Budget(n) => n,
         Position::StackSet(n, _) => n + 1,

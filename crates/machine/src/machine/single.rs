@@ -62,7 +62,7 @@ impl Machine {
         let Some(id) = self.single_block(space, cpu.rip, mode)? else {
             return Ok(Step::Exit(fetch_fault(space, cpu.rip)));
         };
-        let place = self.cache.blocks[id as usize].places.first().copied();
+        let place = self.cache.view(id).places.first().copied();
         self.enter(cpu, id);
         let faulted = self.state().exit == EXIT_FAULT;
         let step = self.left(space, cpu)?.unwrap_or(Step::Continue);
