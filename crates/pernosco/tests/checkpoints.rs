@@ -100,6 +100,22 @@ fn a_checkpoint_at_every_event() {
     assert_empty(directory.path());
 }
 
+#[test]
+#[ignore = "minutes: a process for each of 3400 events; nightly"]
+fn a_checkpoint_at_every_event_of_every_recording() {
+    let directory = tempfile::tempdir().unwrap();
+    let traces: Vec<PathBuf> = RECORDINGS.iter().map(|name| recording(name)).collect();
+    let output = check(directory.path(), &["--checkpoints", "every", "--json"], &traces);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = json(&output);
+    assert_eq!(lines.len(), RECORDINGS.len());
+    for line in lines {
+        assert_eq!((&line["divergences"], &line["pieces"]["failed"]), (&0.into(), &0.into()));
+        assert_eq!(line["pieces"]["count"].as_u64().unwrap(), line["events"].as_u64().unwrap() + 1);
+    }
+    assert_empty(directory.path());
+}
+
 /// A checkpoint's file, made by the library, and the border and digest of a later one.
 struct Piece {
     file: PathBuf,

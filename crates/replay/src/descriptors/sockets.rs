@@ -25,7 +25,8 @@ pub struct Connection {
     writes: StreamId,
 }
 
-/// Addresses of a connection's ends, where the recording has them.
+/// Addresses of a connection's ends, where the recording has them: as rr gives them, with ports in
+/// the byte order of the host, and with bytes behind them that mean nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Ends<'a> {
     pub local: &'a [u8],
@@ -43,7 +44,7 @@ impl Descriptors {
     ) {
         let Some(description) = self.descriptions.get(&id) else { return };
         let Kind::Socket { kind: 1 | 5, .. } = description.kind else { return };
-        let client = ends.local.to_vec();
+        let client = as_bound(ends.local);
         let other = self.connections.iter().position(|end| {
             end.accepted
                 && same_address(&end.address, &address)
@@ -64,9 +65,9 @@ impl Descriptors {
         ends: Ends<'_>,
         happenings: &mut Happenings,
     ) {
-        let address = if ends.local.is_empty() { listening } else { Some(ends.local.to_vec()) };
+        let address = if ends.local.is_empty() { listening } else { Some(as_bound(ends.local)) };
         let Some(address) = address else { return };
-        let client = ends.remote.to_vec();
+        let client = as_bound(ends.remote);
         let other = self.connections.iter().position(|end| {
             !end.accepted
                 && same_address(&address, &end.address)
@@ -209,12 +210,29 @@ impl Descriptors {
     }
 }
 
-/// Whether a socket bound to `bound` is reached under `wanted`.
-fn same_address(bound: &[u8], wanted: &[u8]) -> bool {
-    let family = |address: &[u8]| match address {
+fn family(address: &[u8]) -> u16 {
+    match address {
         [low, high, ..] => u16::from_le_bytes([*low, *high]),
         _ => 0,
+    }
+}
+
+/// An address of [`Ends`] as a program gives it.
+fn as_bound(recorded: &[u8]) -> Vec<u8> {
+    let length = match family(recorded) {
+        AF_INET => 16,
+        AF_INET6 => 28,
+        _ => return recorded.to_vec(),
     };
+    let mut address = recorded[..length.min(recorded.len())].to_vec();
+    if let Some(port) = address.get_mut(2..4) {
+        port.swap(0, 1);
+    }
+    address
+}
+
+/// Whether a socket bound to `bound` is reached under `wanted`.
+fn same_address(bound: &[u8], wanted: &[u8]) -> bool {
     let kind = family(bound);
     if kind != family(wanted) {
         return false;
@@ -243,7 +261,21 @@ fn unix_name(address: &[u8]) -> &[u8] {
 /// Clients are told apart if both ends know more than the family of the client's address.
 fn same_client(one: &[u8], other: &[u8]) -> bool {
     let unnamed = |address: &[u8]| address.len() <= 2;
-    unnamed(one) || unnamed(other) || same_address(one, other)
+    unnamed(one)
+        || unnamed(other)
+        || same_address(one, other)
+        || words_reversed(other).is_some_and(|other| same_address(one, &other))
+}
+
+/// rr 5.6 writes the four words of a remote IPv6 address in reverse order.
+fn words_reversed(address: &[u8]) -> Option<Vec<u8>> {
+    if family(address) != AF_INET6 {
+        return None;
+    }
+    let mut reversed = address.to_vec();
+    let words = reversed.get_mut(8..24)?.as_chunks_mut::<4>().0;
+    words.reverse();
+    Some(reversed)
 }
 
 #[cfg(test)]
@@ -266,5 +298,14 @@ mod tests {
         assert!(!same_address(&[2], &[2]));
         assert!(same_client(&[], &inet(7, 1)));
         assert!(!same_client(&inet(7, 1), &inet(8, 1)));
+        assert_eq!(as_bound(&[&[2, 0, 7, 0][..], &inet(7, 1)[4..], b"rest"].concat()), inet(7, 1));
+        assert_eq!(as_bound(&[10, 0, 7, 8]), [10, 0, 8, 7]);
+        let inet6 = |words: [u32; 4]| {
+            let words = words.map(u32::to_be_bytes).concat();
+            [&[10, 0, 0, 7, 0, 0, 0, 0][..], &words, &[0; 4]].concat()
+        };
+        assert!(same_client(&inet6([0xfd00_0000, 2, 3, 4]), &inet6([4, 3, 2, 0xfd00_0000])));
+        assert!(!same_client(&inet6([0xfd00_0000, 2, 3, 4]), &inet6([4, 3, 2, 0xfd00_0001])));
+        assert_eq!(as_bound(&unix(b"name")), unix(b"name"));
     }
 }

@@ -43,8 +43,18 @@ impl World {
     }
 
     fn end(&mut self, table: FilesId, call: &Call, result: i64) -> Vec<Happening> {
+        self.end_between(table, call, result, Ends::default())
+    }
+
+    fn end_between(
+        &mut self,
+        table: FilesId,
+        call: &Call,
+        result: i64,
+        ends: Ends<'_>,
+    ) -> Vec<Happening> {
         let mut happenings = Happenings::new(true);
-        let memory = (&self.memory as &dyn Memory, Ends::default());
+        let memory = (&self.memory as &dyn Memory, ends);
         self.descriptors.complete(table, call, result, memory, &mut happenings);
         happenings.into_list()
     }
@@ -275,6 +285,38 @@ fn connections_are_tied_in_either_order() {
             world.call(CLOSE, &[descriptor], 0);
         }
         assert!(world.descriptors.streams.is_empty(), "{:?}", world.descriptors.streams);
+    }
+}
+
+#[test]
+fn connections_over_the_network_are_tied_by_both_addresses() {
+    // In the order of the host, with what was there before behind it.
+    let recorded = |port: u8| {
+        let mut address = vec![2, 0, port, 0, 127, 0, 0, 1];
+        address.resize(128, port);
+        address
+    };
+    let mut world = World::default();
+    world.memory.0.insert(0x800, [&[2, 0, 0, 80, 127, 0, 0, 1][..], &[0; 8]].concat());
+    world.call(SOCKET, &[2, 1, 0], 3);
+    world.call(BIND, &[3, 0x800, 16], 0);
+    let (server, clients) = (recorded(80), [recorded(7), recorded(8)]);
+    for (descriptor, client) in [4, 5].into_iter().zip(&clients) {
+        world.call(SOCKET, &[2, 1, 0], descriptor);
+        let connect = world.begin(TABLE, CONNECT, &[descriptor as u64, 0x800, 16]);
+        world.end_between(TABLE, &connect, 0, Ends { local: client, remote: &server });
+    }
+    // Accepted in the other order.
+    for (descriptor, client) in [15, 14].into_iter().zip(clients.iter().rev()) {
+        let accept = world.begin(TABLE, ACCEPT, &[3, 0, 0]);
+        world.end_between(TABLE, &accept, descriptor, Ends { local: &server, remote: client });
+    }
+    for descriptor in [4, 5] {
+        for (from, to) in [(descriptor, descriptor + 10), (descriptor + 10, descriptor)] {
+            let written = transfers(world.call(WRITE, &[from, 0x1000, 5], 5));
+            let read = transfers(world.call(READ, &[to, 0x1000, 5], 5));
+            assert_eq!(written[0].stream, read[0].stream, "{from} to {to}");
+        }
     }
 }
 
