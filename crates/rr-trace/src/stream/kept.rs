@@ -10,7 +10,9 @@ const KEPT_BLOCKS: usize = 8;
 
 /// The blocks of one stream that were needed last, by their offset in the file.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct KeptBlocks(Arc<Mutex<VecDeque<(u64, Arc<[u8]>)>>>);
+pub(crate) struct KeptBlocks(Arc<Mutex<Blocks>>);
+
+type Blocks = VecDeque<(u64, Arc<[u8]>)>;
 
 impl KeptBlocks {
     pub(crate) fn get(&self, offset: u64) -> Option<Arc<[u8]>> {
