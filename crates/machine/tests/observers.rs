@@ -635,7 +635,8 @@ fn ticks_and_limits_agree_under_observers() {
 #[test]
 fn the_guest_has_its_own_accesses_checked_for_alignment() {
     let set = [0x9c, 0x81, 0x0c, 0x24, 0, 0, 4, 0, 0x9d]; // pushf; orl $AC,(%rsp); popf
-    let stores: Vec<u8> = (0x80..0xf8_u8).step_by(8).flat_map(|at| [0x89, 0x44, 0x24, at]).collect();
+    let stores: Vec<u8> =
+        (0x80..0xf8_u8).step_by(8).flat_map(|at| [0x89, 0x44, 0x24, at]).collect();
     let clear = [0x9c, 0x81, 0x24, 0x24, 0xff, 0xff, 0xfb, 0xff, 0x9d]; // andl $~AC
     let aligned = [&set[..], &stores, &clear, &[0xcc]].concat();
     everywhere(only(|one| one.written_words = true), &aligned, |guest, exit| {
