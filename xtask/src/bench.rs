@@ -1,9 +1,10 @@
-//! `cargo xtask bench machine` and `cargo xtask bench replay`.
+//! `cargo xtask bench machine`, `cargo xtask bench replay`, `cargo xtask bench build`.
 //!
 //! Every figure is the CPU time of a whole process, start-up and translation included, the
 //! least of several runs; the tools take turns, so that a slow moment of the host hits all of
 //! them.
 
+pub mod build_database;
 pub mod machine;
 mod measure;
 pub mod replay;

@@ -33,6 +33,8 @@ enum Bench {
     Machine(bench::machine::Options),
     /// Replays of recorded programs against native execution and against the machine.
     Replay(bench::replay::Options),
+    /// Databases of recordings: build against replay, size, memory, time to be at a moment.
+    Build(bench::build_database::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Bench(Bench::Machine(options)) => bench::machine::run(&options),
         Chore::Bench(Bench::Replay(options)) => bench::replay::run(&options),
+        Chore::Bench(Bench::Build(options)) => bench::build_database::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

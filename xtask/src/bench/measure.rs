@@ -105,9 +105,32 @@ fn replayed_instructions(printed: &Path) -> Result<u64> {
     told["instructions"].as_u64().context("pernosco does not tell the instructions")
 }
 
+/// What a process has used.
+#[derive(Debug)]
+pub struct Usage {
+    pub status: ExitStatus,
+    /// With the processes that it waited for.
+    pub cpu_seconds: f64,
+    /// Of the largest process.
+    pub peak_bytes: u64,
+}
+
+/// Runs a command to its end.
+pub fn usage_of(command: &mut Command) -> Result<Usage> {
+    let child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+    let forever = Duration::from_secs(3600);
+    let usage = wait_for_usage(child.id().cast_signed(), forever)?;
+    usage.with_context(|| format!("{command:?} took more than an hour"))
+}
+
 /// Waits for a child of ours and tells its status and CPU time; kills it after `limit`.
-#[expect(unsafe_code, reason = "the standard library does not tell a child's CPU time")]
 fn wait(child: i32, limit: Duration) -> Result<Option<(ExitStatus, f64)>> {
+    let usage = wait_for_usage(child, limit)?;
+    Ok(usage.map(|usage| (usage.status, usage.cpu_seconds)))
+}
+
+#[expect(unsafe_code, reason = "the standard library does not tell a child's CPU time")]
+fn wait_for_usage(child: i32, limit: Duration) -> Result<Option<Usage>> {
     let start = Instant::now();
     let mut killed = false;
     loop {
@@ -122,7 +145,12 @@ fn wait(child: i32, limit: Duration) -> Result<Option<(ExitStatus, f64)>> {
         if ended == child {
             let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
             let cpu_seconds = seconds(usage.ru_utime) + seconds(usage.ru_stime);
-            return Ok((!killed).then_some((ExitStatus::from_raw(status), cpu_seconds)));
+            let usage = Usage {
+                status: ExitStatus::from_raw(status),
+                cpu_seconds,
+                peak_bytes: usage.ru_maxrss.unsigned_abs() << 10,
+            };
+            return Ok((!killed).then_some(usage));
         }
         if start.elapsed() > limit && !killed {
             killed = true;

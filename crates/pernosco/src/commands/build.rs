@@ -29,7 +29,11 @@ pub struct BuildArguments {
     compression_level: i32,
     /// Workers that execute segments, each a process. 1: one pass over the recording by this
     /// process, in which one thread executes and one encodes. More: this process leads, replaying
-    /// ahead of them. The bytes of the database are the same. Without it, as many as are of use
+    /// ahead of them. The bytes of the database are the same. Without it, as many as are of use.
+    ///
+    /// Memory: for each process what the program has changed, up to twice, and what was observed
+    /// in a segment (most: 160 MB for calls alone), three times with one worker; translations up
+    /// to 256 MB; with more workers, 1 GiB of checkpoints that wait, on disk
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     shards: Option<u16>,
     /// Before anything else, read the whole recording and check whether it fits together

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
-use index::Method;
+use index::{Method, Navigator};
+use model::Moment;
 use rr_trace::Trace;
 use serde_json::json;
 use store::Reader;
@@ -23,6 +25,9 @@ pub enum Command {
     /// Check all checksums, and execute segments again from what the database says: everything
     /// that it holds of them must come out the same
     Verify(VerifyArguments),
+    /// Go to random moments and tell how long that takes, as JSON
+    #[command(hide = true)]
+    Moments(MomentsArguments),
 }
 
 #[derive(clap::Args)]
@@ -47,10 +52,24 @@ pub struct VerifyArguments {
     stepping: bool,
 }
 
+#[derive(clap::Args)]
+pub struct MomentsArguments {
+    #[command(flatten)]
+    trace: TraceArgument,
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    samples: u32,
+    /// Of the random numbers
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Info(arguments) => with_stdout(|output| info(&arguments, output)),
         Command::Verify(arguments) => with_stdout(|output| verify(&arguments, output)),
+        Command::Moments(arguments) => with_stdout(|output| moments(&arguments, output)),
     }
 }
 
@@ -130,5 +149,37 @@ fn verify(arguments: &VerifyArguments, output: &mut dyn Write) -> anyhow::Result
     if let Some(first) = verified.differences.first() {
         bail!("the database is wrong: {first}; build it anew");
     }
+    Ok(())
+}
+
+fn moments(arguments: &MomentsArguments, output: &mut dyn Write) -> anyhow::Result<()> {
+    let trace = arguments.trace.open()?;
+    let milliseconds = |since: Instant| since.elapsed().as_secs_f64() * 1e3;
+    let opening = Instant::now();
+    let reader = open(&trace)?;
+    let open_ms = milliseconds(opening);
+    let mut navigator = Navigator::new(&reader, &trace);
+    let mut random = arguments.seed;
+    let mut took = Vec::new();
+    for _ in 0..arguments.samples {
+        // splitmix64.
+        random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (random ^ random >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let moment = Moment((mixed ^ mixed >> 31) % reader.end().0.max(1));
+        let started = Instant::now();
+        navigator.moment(moment)?;
+        took.push(milliseconds(started));
+    }
+    took.sort_by(f64::total_cmp);
+    let at = |share: f64| took[((took.len() - 1) as f64 * share).round() as usize];
+    let object = json!({
+        "open_ms": open_ms,
+        "samples": took.len(),
+        "median_ms": at(0.5),
+        "percentile_99_ms": at(0.99),
+        "most_ms": at(1.0),
+    });
+    writeln!(output, "{object}")?;
     Ok(())
 }
