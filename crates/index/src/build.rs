@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use model::{Call, Moment};
+use model::{Call, Moment, Ticks};
 use replay::{Progress, Session, TickRule};
 use rr_trace::Trace;
 use store::{Reader, State, Writer};
@@ -49,6 +49,9 @@ pub struct Summary {
 pub struct Watch<'a> {
     /// Told the moment up to which the database is sealed.
     pub sealed: &'a (dyn Fn(Moment) + Sync),
+    /// Told how many ticks of all tasks have been replayed: the recording says how many there
+    /// are, but not how many instructions.
+    pub replayed: &'a (dyn Fn(Ticks) + Sync),
     /// Set to stop at the next border.
     pub stop: &'a AtomicBool,
 }
@@ -218,6 +221,7 @@ fn execute(
         if progress == Progress::Restarted {
             return Ok(Stop::OtherRule(session.tick_rule()));
         }
+        (watch.replayed)(session.total_ticks());
         let material = recorder.take(session, spare.try_recv().unwrap_or_default())?;
         if pieces.send(Piece { material, end: session.moment() }).is_err() {
             return Ok(Stop::Closed);

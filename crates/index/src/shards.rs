@@ -231,7 +231,7 @@ impl Leader<'_> {
             }
             let end = next_border(self.session.moment(), self.options.segment_instructions);
             match self.segment(end) {
-                Ok(Progress::Moment) => {}
+                Ok(Progress::Moment) => (watch.replayed)(self.session.total_ticks()),
                 Ok(Progress::Restarted) => {
                     return (done, Ok(Some(Stop::OtherRule(self.session.tick_rule()))));
                 }

@@ -25,7 +25,7 @@ fn options(segment_instructions: u64) -> Options {
 }
 
 fn build(trace: &Trace, directory: &Path, segment_instructions: u64) -> Summary {
-    let watch = Watch { sealed: &|_| {}, stop: &AtomicBool::new(false) };
+    let watch = Watch { sealed: &|_| {}, replayed: &|_| {}, stop: &AtomicBool::new(false) };
     index::build(trace, directory, &options(segment_instructions), Shards::None, &watch)
         .unwrap_or_else(|error| panic!("{}: {error}", trace.directory().display()))
 }
@@ -132,7 +132,7 @@ fn build_that_is_killed() {
             std::process::abort();
         }
     };
-    let watch = Watch { sealed: &count_down, stop: &AtomicBool::new(false) };
+    let watch = Watch { sealed: &count_down, replayed: &|_| {}, stop: &AtomicBool::new(false) };
     let _ = index::build(
         &trace("fork_pipe"),
         Path::new(directory),
@@ -150,7 +150,8 @@ fn stopped_builds_can_be_gone_on_with() {
     let (whole, part) = (temporary.path().join("whole"), temporary.path().join("part"));
     build(&trace, &whole, 20_000);
     let stop = AtomicBool::new(false);
-    let watch = Watch { sealed: &|_| stop.store(true, Ordering::Relaxed), stop: &stop };
+    let watch =
+        Watch { sealed: &|_| stop.store(true, Ordering::Relaxed), replayed: &|_| {}, stop: &stop };
     let stopped = index::build(&trace, &part, &options(20_000), Shards::None, &watch).unwrap();
     assert!(!stopped.complete && stopped.leaves > 0, "{stopped:?}");
     assert_eq!(Reader::open(&part, 0).unwrap().manifest().state, State::Interrupted);
@@ -213,7 +214,7 @@ fn check_shards(name: &str, segment_instructions: u64) {
                 stop.store(true, Ordering::Relaxed);
             }
         };
-        let watch = Watch { sealed: &stop_somewhere, stop: &stop };
+        let watch = Watch { sealed: &stop_somewhere, replayed: &|_| {}, stop: &stop };
         let first = index::build(&trace, &other, &options, Shards::None, &watch).unwrap();
         stop.store(false, Ordering::Relaxed);
         let second = index::build(&trace, &other, &options, shards, &watch).unwrap();

@@ -9,6 +9,7 @@ mod locate;
 mod log;
 mod names;
 mod output;
+mod ticks;
 
 use std::process::ExitCode;
 

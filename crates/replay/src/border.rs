@@ -58,7 +58,7 @@ impl FromStr for Border {
 pub enum Passed<'a> {
     /// Once for every event, also if the replay begins again under another tick rule.
     Event(&'a EventReport),
-    /// No more than [`STRIDE`] instructions after the last such message.
+    /// No more than `STRIDE` instructions after the last such message.
     Moment(Moment),
 }
 

@@ -3,18 +3,19 @@
 use std::io::{IsTerminal, Write};
 use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use index::Shards;
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use model::Moment;
+use indicatif::{HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use model::{Moment, Ticks};
 use rr_trace::{Packing, Trace};
 
 use super::shard::Process;
 use super::{check_trace, compatibility};
 use crate::locate::TraceArgument;
+use crate::ticks::recorded_ticks;
 
 /// Name of the database in the directory of its recording.
 pub const DATABASE: &str = "pernosco.db";
@@ -70,10 +71,12 @@ pub fn run(
     let directory = trace.directory().join(DATABASE);
     let options =
         index::Options { level: arguments.compression_level, ..index::Options::default() };
-    let progress = Mutex::new(Progress::new());
-    let reached = |moment| progress.lock().unwrap_or_else(PoisonError::into_inner).reached(moment);
+    let progress = Mutex::new(Progress::new(&trace));
+    let seen = || progress.lock().unwrap_or_else(PoisonError::into_inner);
+    let sealed = |moment| seen().sealed(moment);
+    let replayed = |ticks| seen().replayed(ticks);
     ctrlc::set_handler(stop_or_end).context("cannot handle interruptions")?;
-    let watch = index::Watch { sealed: &reached, stop: &STOP };
+    let watch = index::Watch { sealed: &sealed, replayed: &replayed, stop: &STOP };
     let path = trace.directory().to_owned();
     let make = move || Box::new(Process::new(path.clone())) as Box<dyn index::Worker>;
     let shards = match arguments.shards() {
@@ -130,33 +133,65 @@ fn stop_or_end() {
 /// Exit status of a program that SIGINT ended, as shells give it.
 const INTERRUPTED: i32 = 130;
 
-/// A bar on terminals, a line now and then elsewhere. How long a recording is, nobody knows.
+/// A bar on terminals, a line now and then elsewhere.
 struct Progress {
     bar: ProgressBar,
     started: Instant,
     line_due: Instant,
     terminal: bool,
+    /// Of the recording, once they are counted.
+    all_ticks: Arc<OnceLock<u64>>,
+    /// Replayed when the first segment was, and by now.
+    first_ticks: Option<(Ticks, Instant)>,
+    ticks: Ticks,
 }
 
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
 impl Progress {
-    fn new() -> Progress {
+    fn new(trace: &Trace) -> Progress {
         let terminal = std::io::stderr().is_terminal();
-        let bar = if terminal { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-        let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        let bar = if terminal { ProgressBar::new(100) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("{bar:30} {msg}, {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let all_ticks = Arc::new(OnceLock::new());
+        let (trace, counted) = (trace.clone(), all_ticks.clone());
+        // Events without end take a while.
+        std::thread::spawn(move || counted.set(recorded_ticks(&trace)));
         let started = Instant::now();
-        Progress { bar, started, line_due: started + BETWEEN_LINES, terminal }
+        let line_due = started + BETWEEN_LINES;
+        let (first_ticks, ticks) = (None, Ticks(0));
+        Progress { bar, started, line_due, terminal, all_ticks, first_ticks, ticks }
     }
 
-    fn reached(&mut self, moment: Moment) {
+    fn replayed(&mut self, ticks: Ticks) {
+        self.ticks = ticks;
+        self.first_ticks.get_or_insert((ticks, Instant::now()));
+    }
+
+    /// Which share of the ticks is replayed, and the seconds that the rest will take, if it goes
+    /// on like this.
+    fn left(&self) -> Option<(f64, u64)> {
+        let all = (*self.all_ticks.get()?).max(1);
+        let (first, since) = self.first_ticks?;
+        let done = self.ticks.0.saturating_sub(first.0);
+        let left = all.saturating_sub(self.ticks.0);
+        let seconds = since.elapsed().as_secs_f64() * left as f64 / done as f64;
+        let share = self.ticks.0 as f64 / all as f64;
+        (done > 0).then_some((share.min(1.0), seconds.ceil() as u64))
+    }
+
+    fn sealed(&mut self, moment: Moment) {
         let seconds = self.started.elapsed().as_secs_f64().max(1e-9);
         let speed = moment.0 as f64 / seconds / 1e6;
-        let text = format!("{} instructions, {speed:.0} M instr/s", HumanCount(moment.0));
+        let mut text = format!("{} instructions, {speed:.0} M instr/s", HumanCount(moment.0));
+        if let Some((share, seconds)) = self.left() {
+            let left = HumanDuration(Duration::from_secs(seconds));
+            text = format!("{text}, {:.0} % of the ticks, {left:#} left", share * 100.0);
+            self.bar.set_position((share * 100.0) as u64);
+        }
         if self.terminal {
             self.bar.set_message(text);
-            self.bar.tick();
         } else if Instant::now() >= self.line_due {
             // Whoever closed stderr wants no progress.
             let _ = writeln!(std::io::stderr(), "pernosco: {text}");

@@ -1,15 +1,16 @@
 //! One replay from the beginning to the end, which checks every event and may leave checkpoints.
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use model::{Moment, Ticks, Tid};
+use model::{Moment, Ticks};
 use replay::{Border, Checkpoint, Error, EventReport, Options, Progress, Session, TickRule};
 use rr_trace::Trace;
+
+use crate::ticks::recorded_ticks;
 
 /// Which checkpoints to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,19 +226,6 @@ fn approach(
         missing = ticks.saturating_sub(session.total_ticks().0);
     }
     Ok(Some(session.moment()))
-}
-
-/// Ticks of all tasks, as far as the recording can be read.
-fn recorded_ticks(trace: &Trace) -> u64 {
-    let mut tasks: BTreeMap<Tid, u64> = BTreeMap::new();
-    let mut sum = 0u64;
-    for frame in trace.frames().into_iter().flatten().map_while(Result::ok) {
-        let before = tasks.insert(frame.tid, frame.ticks.0).unwrap_or(0);
-        // Otherwise it is another task with the number of one that has ended.
-        let more = frame.ticks.0.checked_sub(before).unwrap_or(frame.ticks.0);
-        sum = sum.saturating_add(more);
-    }
-    sum
 }
 
 fn at(moment: Moment, iterations: u64) -> Border {
