@@ -57,10 +57,10 @@ impl<'a> Debug<'a> {
             }
         }
         for symbol in self.symbols.named(name).into_iter().filter(|s| s.kind.is_code()) {
+            // Also by another name than its own: `malloc` is `__libc_malloc`.
             let start = symbol.range.start;
             if let Some(outer) = self.activations(start.0).pop()
                 && outer.ranges.iter().any(|range| range.start == start)
-                && outer.function.linkage_name.as_deref() == Some(name)
             {
                 let function = Arc::clone(&outer.function);
                 let instances = self.instances(function.id);

@@ -184,3 +184,19 @@ fn behind_prologues() {
         assert!(checked > 2, "{flavour}: {checked} {text}");
     }
 }
+
+/// Libraries give functions further names, by which everybody calls them.
+#[test]
+fn functions_by_an_alias() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = "int real_name(int n) { return n + 1; }\n\
+                  int alias(int) __attribute__((alias(\"real_name\")));\n\
+                  int main(void) { return alias(-1); }\n";
+    std::fs::write(directory.path().join("alias.c"), source).unwrap();
+    support::run(directory.path(), &["gcc", "-g", "alias.c", "-o", "a.out"]);
+    let module = support::load(&directory.path().join("a.out"));
+    let named = |name| module.functions_named(name);
+    assert_eq!(named("alias").len(), 1);
+    assert_eq!(named("alias"), named("real_name"));
+    assert_eq!(named("nothing"), []);
+}
