@@ -242,8 +242,7 @@ fn seal(
     watch: &Watch<'_>,
 ) -> Result<Writer, Error> {
     for Piece { material, end } in pieces {
-        let leaf = leaf::encode(&material, writer.leaves(), options.level)?;
-        let callers = leaf::callers(&material.observed);
+        let (leaf, callers) = leaf::encode(&material, writer.leaves(), options.level)?;
         let leaf = stitcher.stitch(leaf, &material.observed.calls, &callers)?;
         writer.append_leaf(end, &leaf)?;
         (watch.sealed)(end);

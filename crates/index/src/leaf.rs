@@ -15,8 +15,12 @@ use crate::segment::Material;
 /// Class of counted keys: uses of a file description, by its number.
 const DESCRIPTION: u32 = 1;
 
-/// Encodes everything but call stacks.
-pub fn encode(material: &Material, number: u64, level: i32) -> Result<LeafEncoder, Error> {
+/// Encodes everything but call stacks; also tells whose calls the calls are.
+pub fn encode(
+    material: &Material,
+    number: u64,
+    level: i32,
+) -> Result<(LeafEncoder, CallersRecord), Error> {
     let observed = &material.observed;
     let mut leaf = LeafEncoder::new(level)?;
     leaf.blob(blob::STATE, &material.state)?;
@@ -40,7 +44,8 @@ pub fn encode(material: &Material, number: u64, level: i32) -> Result<LeafEncode
         count: run.count,
         children: 1,
     }))?;
-    calls(&mut leaf, observed)?;
+    let callers = callers(observed);
+    calls(&mut leaf, &callers, &observed.calls)?;
     leaf.happenings(material.happenings.iter().cloned())?;
     leaf.keys(material.transfers.iter().map(|description| Count {
         class: DESCRIPTION,
@@ -49,18 +54,17 @@ pub fn encode(material: &Material, number: u64, level: i32) -> Result<LeafEncode
         children: 1,
     }))?;
     leaf.blob(blob::MAPPINGS, &encode_record(&pages::mapping_records(&observed.mappings)))?;
-    Ok(leaf)
+    Ok((leaf, callers))
 }
 
 fn owner(memory: MemoryId) -> Owner {
     Owner(memory.0)
 }
 
-fn calls(leaf: &mut LeafEncoder, observed: &Observed) -> Result<(), Error> {
-    let callers = callers(observed);
+fn calls(leaf: &mut LeafEncoder, callers: &CallersRecord, calls: &[Call]) -> Result<(), Error> {
     let mut by_task: BTreeMap<u32, Vec<&[Call]>> = BTreeMap::new();
     let mut called: FxHashMap<(u32, u64), u64> = FxHashMap::default();
-    let mut rest = &observed.calls[..];
+    let mut rest = calls;
     for run in &callers.runs {
         let (calls, behind) = rest.split_at(run.calls as usize);
         rest = behind;
@@ -80,12 +84,12 @@ fn calls(leaf: &mut LeafEncoder, observed: &Observed) -> Result<(), Error> {
         count,
         children: 1,
     }))?;
-    leaf.blob(blob::CALLERS, &encode_record(&callers))?;
+    leaf.blob(blob::CALLERS, &encode_record(callers))?;
     Ok(())
 }
 
 /// Whose calls were observed.
-pub fn callers(observed: &Observed) -> CallersRecord {
+fn callers(observed: &Observed) -> CallersRecord {
     let mut begin = 0;
     let runs = observed.call_runs.iter().map(|run| {
         let calls = (run.end - begin) as u64;

@@ -18,16 +18,18 @@ use crate::records::blob;
 ///
 /// A border that the database does not have, or what is there cannot be read.
 pub fn restore(reader: &Reader, trace: &Trace, border: u64) -> Result<Session, Error> {
-    let options = replay::Options { tick_rule: tick_rule(reader, trace)?, ..Default::default() };
-    let Some(before) = border.checked_sub(1) else { return Ok(Session::open(trace, options)?) };
+    let Some(before) = border.checked_sub(1) else {
+        let tick_rule = tick_rule(reader, trace)?;
+        return Ok(Session::open(trace, replay::Options { tick_rule, ..Default::default() })?);
+    };
     let checkpoint = checkpoint((reader, before), trace, &Opened::default(), |owner, border| {
         all_pages(&MemoryView::new(reader), owner, border)
     })?;
-    Ok(Session::resume(trace, options, &checkpoint)?)
+    Ok(Session::resume(trace, replay::Options::default(), &checkpoint)?)
 }
 
 /// How the recording's ticks were counted, as far as the database knows.
-pub fn tick_rule(reader: &Reader, trace: &Trace) -> Result<Option<TickRule>, Error> {
+fn tick_rule(reader: &Reader, trace: &Trace) -> Result<Option<TickRule>, Error> {
     if reader.leaves() == 0 {
         return Ok(None);
     }

@@ -83,8 +83,7 @@ fn execute(
         return Err(Error::OtherEnd { leaf: number, expected: end, found });
     }
     let material = recorder.take(&mut session, Vec::new())?;
-    let leaf = leaf::encode(&material, number, 1)?;
-    let callers = leaf::callers(&material.observed);
+    let (leaf, callers) = leaf::encode(&material, number, 1)?;
     Stitcher::at_border(reader, number)?.stitch(leaf, &material.observed.calls, &callers)
 }
 

@@ -65,7 +65,7 @@ impl<'a> Executor<'a> {
             let end = next_border(session.moment(), options.segment_instructions);
             let progress = recorder.run(&mut session, end)?;
             let material = recorder.take(&mut session, std::mem::take(&mut spare))?;
-            let leaf = leaf::encode(&material, number, options.level)?.finish()?;
+            let leaf = leaf::encode(&material, number, options.level)?.0.finish()?;
             write_leaf(&mut output, session.moment(), &leaf).map_err(failed)?;
             spare = material.observed.calls;
             match (progress, work.segments) {

@@ -166,7 +166,8 @@ impl Checkpoint {
 }
 
 /// What a session has opened. A checkpoint that is decoded with it shares these with the session,
-/// so that restoring it there leaves mappings, and code translated for them, as they are.
+/// so that restoring it there leaves mappings, and code translated for them, as they are. Decoding
+/// may lengthen the session's shared objects: the next thing to do with it is to restore.
 #[derive(Clone, Debug, Default)]
 pub struct Opened {
     backing: BackingFiles,

@@ -11,6 +11,7 @@ use rustc_hash::FxHasher;
 
 use crate::debug::{Debug, UnitId, place};
 use crate::die::DieId;
+use crate::outline::is_scope;
 use crate::parallel::apart;
 use crate::units::{Entry, R, text};
 use crate::walk::Visitor;
@@ -213,22 +214,15 @@ impl<'a> Visitor<'a> for Reader<'_, '_, 'a> {
             self.scopes[*scope as usize].end = offset;
             self.open.pop();
         }
-        matches!(
-            abbreviation.tag(),
-            constants::DW_TAG_subprogram
-                | constants::DW_TAG_inlined_subroutine
-                | constants::DW_TAG_namespace
-                | constants::DW_TAG_module
-                | constants::DW_TAG_class_type
-                | constants::DW_TAG_structure_type
-                | constants::DW_TAG_union_type
-                | constants::DW_TAG_interface_type
-                | constants::DW_TAG_enumeration_type
-                | constants::DW_TAG_base_type
-                | constants::DW_TAG_typedef
-                | constants::DW_TAG_variable
-                | constants::DW_TAG_enumerator
-        )
+        let tag = abbreviation.tag();
+        is_scope(tag)
+            || matches!(
+                tag,
+                constants::DW_TAG_base_type
+                    | constants::DW_TAG_typedef
+                    | constants::DW_TAG_variable
+                    | constants::DW_TAG_enumerator
+            )
     }
 
     fn take(&mut self, entry: &Entry<'a>, depth: isize) {

@@ -138,22 +138,27 @@ impl<'a> Debug<'a> {
     }
 }
 
+/// Whether entries of this kind give others a name in front of their own.
+pub fn is_scope(tag: DwTag) -> bool {
+    matches!(
+        tag,
+        constants::DW_TAG_subprogram
+            | constants::DW_TAG_inlined_subroutine
+            | constants::DW_TAG_namespace
+            | constants::DW_TAG_module
+            | constants::DW_TAG_class_type
+            | constants::DW_TAG_structure_type
+            | constants::DW_TAG_union_type
+            | constants::DW_TAG_interface_type
+            | constants::DW_TAG_enumeration_type
+    )
+}
+
 impl<'a> Visitor<'a> for Reader<'_, 'a> {
     fn see(&mut self, abbreviation: &Abbreviation, offset: usize, depth: isize) -> bool {
         self.close(depth, offset);
         self.outline.has_location_lists |= abbreviation.attributes().iter().any(is_location_list);
-        matches!(
-            abbreviation.tag(),
-            constants::DW_TAG_subprogram
-                | constants::DW_TAG_inlined_subroutine
-                | constants::DW_TAG_namespace
-                | constants::DW_TAG_module
-                | constants::DW_TAG_class_type
-                | constants::DW_TAG_structure_type
-                | constants::DW_TAG_union_type
-                | constants::DW_TAG_interface_type
-                | constants::DW_TAG_enumeration_type
-        )
+        is_scope(abbreviation.tag())
     }
 
     fn take(&mut self, entry: &Entry<'a>, depth: isize) {

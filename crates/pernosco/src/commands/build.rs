@@ -33,7 +33,7 @@ pub struct BuildArguments {
     /// ahead of them. The bytes of the database are the same. Without it, as many as are of use.
     ///
     /// Memory: for each process what the program has changed, up to twice, and what was observed
-    /// in a segment (most: 160 MB for calls alone), three times with one worker; translations up
+    /// in a segment (most: 134 MB for calls alone), three times with one worker; translations up
     /// to 256 MB; with more workers, 1 GiB of checkpoints that wait, on disk
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     shards: Option<u16>,

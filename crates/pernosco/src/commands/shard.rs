@@ -116,7 +116,10 @@ impl index::Worker for Process {
         let running = self.running.insert(running);
         match running.ask(work) {
             Ok(Answer::Done) => Ok(()),
-            Ok(Answer::Failed(reason)) => Err(reason),
+            Ok(Answer::Failed(reason)) => {
+                tracing::warn!(first = work.first, "segments could not be executed: {reason}");
+                Err(reason)
+            }
             Err(error) => {
                 let how = match running.child.kill().and_then(|()| running.child.wait()) {
                     Ok(status) => match status.signal() {
