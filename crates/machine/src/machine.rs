@@ -100,7 +100,6 @@ impl Machine {
         })
     }
 
-    /// An empty address space of this machine.
     /// An empty address space. What is written to it is marked from the beginning, if written
     /// words are observed.
     pub fn new_space(&mut self) -> Result<Space, Error> {
@@ -155,6 +154,11 @@ impl Machine {
     /// Control flow since the last time.
     pub fn take_control_flow(&mut self) -> ControlFlow {
         std::mem::take(&mut self.observations.flow)
+    }
+
+    /// How many conditional outcomes and indirect targets there are since the last time.
+    pub fn control_flow_lengths(&self) -> (usize, usize) {
+        (self.observations.flow.taken.len(), self.observations.flow.targets.len())
     }
 
     /// Runs of code bytes with how often the instructions in them were executed since the last

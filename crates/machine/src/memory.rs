@@ -213,6 +213,8 @@ pub struct Space {
     marks: marks::Marks,
     contents: snapshot::Contents,
     journal: Option<std::sync::Mutex<journal::Journal>>,
+    /// Ranges that were written from Rust, if that is wanted.
+    noted: Option<Vec<Range<Address>>>,
 }
 
 impl Space {
@@ -234,6 +236,7 @@ impl Space {
             marks: marks::Marks::default(),
             contents: snapshot::Contents::default(),
             journal: None,
+            noted: None,
         }
     }
 

@@ -233,6 +233,11 @@ fn children(parent: &Child) -> Vec<i32> {
         let list = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
         children.extend(list.split_whitespace().map(|pid| pid.parse::<i32>().unwrap()));
     }
+    // One that is still what it was forked from holds its parent up while it is stopped.
+    children.retain(|pid| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).nth(1) == Some(b"replay-piece")
+    });
     children
 }
 

@@ -107,7 +107,7 @@ impl Session {
                     last = report.event;
                     passed(Passed::Event(&report));
                 }
-                Progress::Event(_) | Progress::Restarted => {}
+                Progress::Event(_) | Progress::Restarted | Progress::Stop(_) => {}
                 Progress::Moment => match border {
                     Border::Instruction { moment, iterations } if moment == until => {
                         // There may be events that need no instruction.

@@ -295,7 +295,7 @@ impl Session {
         for (id, (marks, contents)) in &checkpoint.spaces {
             if !self.spaces.contains_key(id) {
                 let fresh = AddressSpace::new(self.machine.new_space()?);
-                self.spaces.insert(*id, fresh);
+                self.insert_space(*id, fresh);
             }
             let space = self.spaces.get_mut(id);
             let space = space.ok_or_else(|| Problem::malformed("no such address space"))?;
@@ -324,6 +324,7 @@ impl Session {
         self.ended = state.ended;
         self.warnings.clear();
         self.forget_observed()?;
+        self.forget_effects();
         self.hooks = state.hooks;
         self.set_hooks(None);
         Ok(())

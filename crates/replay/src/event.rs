@@ -16,16 +16,17 @@ use crate::numbers::syscall::{EXECVE, EXECVEAT, RESTART_SYSCALL};
 use crate::problem::{Problem, Result};
 use crate::registers::{self, compare, matches};
 use crate::run::{Arrival, Goal};
-use crate::session::Session;
+use crate::session::{Replayed, Session};
 use crate::source::Current;
+use crate::stops::StopReason;
 use crate::task::{FilesId, SpaceId, Task, ThreadGroup};
 
 /// x87 instruction and operand pointers in the FXSAVE image.
 const FIP_AND_FDP: std::ops::Range<usize> = 8..24;
 
 impl Session {
-    /// Replays the frame as far as `until` allows; true when it is complete.
-    pub(crate) fn replay(&mut self, current: &mut Current, until: Option<Moment>) -> Result<bool> {
+    /// Replays the frame as far as `until` and stops allow.
+    pub(crate) fn replay(&mut self, current: &mut Current, until: Option<Moment>) -> Result<Replayed> {
         if !self.started {
             return self.replay_before_start(current);
         }
@@ -35,23 +36,28 @@ impl Session {
         let tid = current.frame.tid;
         if is_exec_exit(current)? {
             self.exec(current)?;
-            return Ok(true);
+            return Ok(Replayed::Complete);
         }
         if self.skips(current)? {
             self.skip_writes(current)?;
-            return Ok(true);
+            return Ok(Replayed::Complete);
         }
         if !current.prepared {
             self.prepare(current)?;
             current.prepared = true;
         }
         if let Some(goal) = self.goal(current)? {
-            if self.run_to(tid, &goal, until)? == Arrival::Moment {
-                return Ok(false);
+            match self.run_to(tid, &goal, until)? {
+                Arrival::Reached => {}
+                Arrival::Moment => return Ok(Replayed::Moment),
+                Arrival::Stop(reason) => return Ok(Replayed::Stop(reason)),
             }
             let executes = matches!(goal, Goal::Instruction { .. }) || is_syscall_entry(current);
             if executes && until.is_some_and(|until| until <= self.moment) {
-                return Ok(false);
+                return Ok(Replayed::Moment);
+            }
+            if executes && self.is_stop(tid)? {
+                return Ok(Replayed::Stop(StopReason::Address));
             }
         }
         self.check_ticks(current)?;
@@ -61,12 +67,12 @@ impl Session {
         {
             task.cpu.vector.0[FIP_AND_FDP].fill(0);
         }
-        Ok(true)
+        Ok(Replayed::Complete)
     }
 
     /// Up to the first successful exec the frames belong to the recorder's own image, of which
     /// the recording has nothing (rr-replay 3.2).
-    fn replay_before_start(&mut self, current: &mut Current) -> Result<bool> {
+    fn replay_before_start(&mut self, current: &mut Current) -> Result<Replayed> {
         let tid = current.frame.tid;
         if self.tasks.is_empty() {
             let space = SpaceId(self.new_id());
@@ -81,7 +87,7 @@ impl Session {
         } else {
             self.skip_writes(current)?;
         }
-        Ok(true)
+        Ok(Replayed::Complete)
     }
 
     /// A task killed inside the preload library has frames that replay does not reach (6.7).

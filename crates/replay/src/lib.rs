@@ -38,6 +38,7 @@ mod run;
 mod session;
 mod shared_files;
 mod source;
+mod stops;
 mod task;
 mod threads;
 mod ticks;
@@ -54,10 +55,11 @@ pub use divergence::{Block, Divergence};
 pub use error::Error;
 pub use listing::{LISTED_NAMES, listed_values, listing};
 pub use observe::{
-    CallRun, Executions, Fork, MappingChange, MappingChangeKind, MemoryId, Observed, PageId,
+    CallRun, Executions, FlowRun, Fork, MappingChange, MappingChangeKind, MemoryId, Observed, PageId,
 };
 pub use processor::{VectorRegister, VectorRegisters};
 pub use registers::RegisterPair;
 pub use session::{EventReport, Options, Progress, Session};
+pub use stops::{Effect, Stop, StopReason, Stops};
 pub use task::FilesId;
 pub use ticks::TickRule;

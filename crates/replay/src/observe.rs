@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use machine::{Backing, Observers, PageMarks, Protection, SharedObject, Space, WrittenWords};
+use machine::{Backing, ControlFlow, Observers, PageMarks, Protection, SharedObject, Space, WrittenWords};
 use model::{Address, Call, Moment, PAGE_SIZE, Tid};
 
 use crate::problem::Result;
@@ -33,6 +33,22 @@ pub struct CallRun {
     pub space: MemoryId,
     /// How many of [`Observed::calls`] there are up to the last of these.
     pub end: usize,
+}
+
+/// Instructions of one task, from one stop of the machine to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowRun {
+    pub tid: Tid,
+    pub space: MemoryId,
+    /// Before the first instruction, and its address.
+    pub moment: Moment,
+    pub address: Address,
+    /// So many retired.
+    pub instructions: u64,
+    /// How many outcomes of conditional branches, and how many indirect targets, there are in
+    /// [`Observed::flow`] up to the last of these.
+    pub taken: usize,
+    pub targets: usize,
 }
 
 /// How often the instructions in a run of bytes were executed.
@@ -95,6 +111,10 @@ pub struct Observed {
     pub calls: Vec<Call>,
     /// Whose calls they are.
     pub call_runs: Vec<CallRun>,
+    /// Of all runs, in order of time.
+    pub flow: ControlFlow,
+    /// In order of time; instructions that the replay carries out itself are runs of their own.
+    pub flow_runs: Vec<FlowRun>,
     /// In order of address space and address; ranges do not overlap.
     pub executions: Vec<Executions>,
     /// Words that may have been written, by instructions and by recorded effects.
@@ -114,6 +134,7 @@ pub struct Observed {
 pub struct Observing {
     observers: Observers,
     call_runs: Vec<CallRun>,
+    flow_runs: Vec<FlowRun>,
     /// Changes of execution counts at an address against the byte before.
     executions: Vec<(MemoryId, Address, i64)>,
     /// Whose executions the machine is counting.
@@ -140,8 +161,8 @@ impl Observing {
 }
 
 impl Session {
-    /// Changes what is observed from now on: calls, executions, written words, read lines. Other
-    /// observers of the machine are not for sessions.
+    /// Changes what is observed from now on: calls, control flow, executions, written words, read
+    /// lines. Other observers of the machine are not for sessions.
     pub fn observe(&mut self, observers: Observers) -> std::result::Result<(), crate::Error> {
         self.machine.set_observers(observers).map_err(|error| self.error_here(error.into()))?;
         self.observing.observers = observers;
@@ -165,6 +186,8 @@ impl Session {
         Ok(Observed {
             calls: self.machine.take_calls_into(spare),
             call_runs: std::mem::take(&mut observing.call_runs),
+            flow: self.machine.take_control_flow(),
+            flow_runs: std::mem::take(&mut observing.flow_runs),
             executions: runs(std::mem::take(&mut observing.executions)),
             written: std::mem::take(&mut observing.written),
             read: std::mem::take(&mut observing.read),
@@ -179,6 +202,7 @@ impl Session {
         if self.observing.is_on() {
             self.collect_all()?;
             self.machine.take_calls();
+            self.machine.take_control_flow();
             let observers = self.observing.observers;
             self.observing = Observing { observers, ..Observing::default() };
         }
@@ -208,6 +232,22 @@ impl Session {
             Some(run) if (run.tid, run.space) == (tid, space) => run.end = end,
             _ if known < end => runs.push(CallRun { tid, space, end }),
             _ => {}
+        }
+    }
+
+    /// Behind a run, and before the moment goes on.
+    pub(crate) fn note_flow(
+        &mut self,
+        tid: Tid,
+        id: SpaceId,
+        address: Address,
+        instructions: u64,
+    ) {
+        if self.observing.observers.control_flow && instructions > 0 {
+            let (taken, targets) = self.machine.control_flow_lengths();
+            let (space, moment) = (MemoryId(id.0), self.moment);
+            let run = FlowRun { tid, space, moment, address, instructions, taken, targets };
+            self.observing.flow_runs.push(run);
         }
     }
 

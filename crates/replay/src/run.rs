@@ -9,6 +9,7 @@ use crate::processor::VectorRegisters;
 use crate::registers::{NO_SYSCALL, compare, matches};
 use crate::rr_page;
 use crate::session::Session;
+use crate::stops::StopReason;
 use crate::task::Task;
 
 /// Where a task has to arrive. Ticks are the frame's.
@@ -34,6 +35,8 @@ pub enum Arrival {
     Reached,
     /// An instruction is needed, and the moment that was asked for is now.
     Moment,
+    /// An instruction is needed at which to stop.
+    Stop(StopReason),
 }
 
 /// What to do next on the way to a goal.
@@ -122,6 +125,9 @@ impl Session {
             if until.is_some_and(|until| until <= self.moment) {
                 return Ok(Arrival::Moment);
             }
+            if self.is_stop(tid)? {
+                return Ok(Arrival::Stop(StopReason::Address));
+            }
             if !running {
                 self.activate_thread_locals(tid)?;
                 running = true;
@@ -141,6 +147,9 @@ impl Session {
             if self.task(tid)?.cpu.ticks > goal.ticks().0 {
                 // Nothing that comes this late is looked at.
                 return Err(Self::overshot(goal));
+            }
+            if let Exit::Watch { address, write } = exit {
+                return Ok(Arrival::Stop(StopReason::Watch { address, write }));
             }
             if self.stopped(tid, goal, exit, until)? {
                 return Ok(Arrival::Reached);
@@ -215,7 +224,7 @@ impl Session {
     fn run(&mut self, tid: Tid, ticks: u64, until: Option<Moment>) -> Result<Exit> {
         let now = self.moment;
         let left = until.map(|until| until - now);
-        if left == Some(1) {
+        if left == Some(1) && !self.stopping.watches() {
             return self.step(tid, None);
         }
         self.execute(tid, |machine, space, cpu| {
@@ -227,8 +236,28 @@ impl Session {
         })
     }
 
+    /// Executes one instruction, or iterations of it. Single steps are not watched, so with
+    /// watches it is a run; what iterations store becomes an effect.
     pub(crate) fn step(&mut self, tid: Tid, iterations: Option<u64>) -> Result<Exit> {
-        self.execute(tid, |machine, space, cpu| machine.step(space, cpu, iterations))
+        if !self.stopping.watches() {
+            return self.execute(tid, |machine, space, cpu| machine.step(space, cpu, iterations));
+        }
+        if iterations.is_none() {
+            return self.execute(tid, |machine, space, cpu| {
+                let instructions = Some(cpu.instructions.saturating_add(1));
+                machine.run(space, cpu, Limits { instructions, ticks: None })
+            });
+        }
+        let before = self.task(tid)?.cpu.general[gpr::RDI];
+        let exit = self.execute(tid, |machine, space, cpu| {
+            machine.step(space, cpu, iterations)
+        })?;
+        let task = self.task(tid)?;
+        let (id, after) = (task.space, task.cpu.general[gpr::RDI]);
+        // Whichever the direction, elements have eight bytes at most.
+        let range = Address(before.min(after))..Address(before.max(after).saturating_add(8));
+        self.add_effect(id, range);
+        Ok(exit)
     }
 
     fn execute(
@@ -245,13 +274,14 @@ impl Session {
         let task = self.tasks.get_mut(&tid).ok_or_else(|| Problem::malformed("no such task"))?;
         let space = self.spaces.get_mut(&task.space);
         let space = space.ok_or_else(|| Problem::malformed("no such address space"))?;
-        let before = task.cpu.instructions;
+        let (before, from) = (task.cpu.instructions, task.cpu.rip);
         self.machine.set_clock(self.moment, before);
         let exit = work(&mut self.machine, &mut space.space, &mut task.cpu)?;
         let retired = task.cpu.instructions - before;
         if retired > 0 || exit == Exit::InstructionLimit {
             task.orig_rax = NO_SYSCALL;
         }
+        self.note_flow(tid, id, from, retired);
         self.moment += retired;
         self.note_caller(tid, id);
         Ok(exit)
@@ -307,6 +337,7 @@ impl Session {
         let task = self.task(tid)?;
         let (space, bytes) = (task.space, task.cpu.rip.range(length.into()));
         self.begin_observing(space);
+        self.note_flow(tid, space, bytes.start, 1);
         self.machine.count_execution(bytes);
         let task = self.task_mut(tid)?;
         task.cpu.rip = task.cpu.rip + u64::from(length);

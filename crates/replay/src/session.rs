@@ -17,6 +17,7 @@ use crate::processor::{Processor, VectorRegisters};
 use crate::registers::all_pairs;
 use crate::shared_files::SharedFiles;
 use crate::source::{Current, Source};
+use crate::stops::{Stop, StopReason, Stopping};
 use crate::task::{SpaceId, Task, ThreadGroup};
 use crate::ticks::TickRules;
 use crate::{Error, TickRule, rr_page};
@@ -50,12 +51,23 @@ pub enum Progress {
     Event(EventReport),
     /// The moment is reached. If instructions were executed, there may be events that need none.
     Moment,
+    /// At one of [`Session::set_stops`].
+    Stop(Stop),
     /// There are no more events.
     End,
     /// The recording's ticks may have been counted in another way: the session is at its
     /// beginning again, and follows [`Session::tick_rule`]. Whatever has been seen of the replay
     /// and its checkpoints are void. Happens once at most, and never when [`Options`] say the rule.
     Restarted,
+}
+
+/// How far an event was replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    Complete,
+    /// An instruction is needed, and the moment that was asked for is now.
+    Moment,
+    Stop(StopReason),
 }
 
 /// The replay of one recording, from its beginning. Only one can exist in a process at a time,
@@ -87,6 +99,7 @@ pub struct Session {
     pub(crate) tasks_created: u32,
     pub(crate) next_id: u32,
     pub(crate) observing: Observing,
+    pub(crate) stopping: Stopping,
     pub(crate) current: Option<Current>,
     pub(crate) last_event: Event,
     /// At the end of the recording, or behind an error.
@@ -155,6 +168,7 @@ impl Session {
             tasks_created: 1,
             next_id: 0,
             observing: Observing::default(),
+            stopping: Stopping::default(),
             current: None,
             last_event: Event(0),
             ended: false,
@@ -199,7 +213,7 @@ impl Session {
             },
         };
         match self.replay(&mut current, until) {
-            Ok(true) => {
+            Ok(Replayed::Complete) => {
                 self.last_event = current.frame.event;
                 self.ticks_confirmed(current.frame.event);
                 Ok(Progress::Event(EventReport {
@@ -211,9 +225,14 @@ impl Session {
                     warnings: std::mem::take(&mut self.warnings),
                 }))
             }
-            Ok(false) => {
+            Ok(Replayed::Moment) => {
                 self.current = Some(current);
                 Ok(Progress::Moment)
+            }
+            Ok(Replayed::Stop(reason)) => {
+                let (tid, moment) = (current.frame.tid, self.moment);
+                self.current = Some(current);
+                Ok(Progress::Stop(Stop { tid, moment, reason }))
             }
             Err(problem) => {
                 self.ended = true;
@@ -231,7 +250,7 @@ impl Session {
         loop {
             match self.advance(None)? {
                 Progress::Event(report) if report.event > last => return Ok(Some(report)),
-                Progress::Event(_) | Progress::Restarted => {}
+                Progress::Event(_) | Progress::Restarted | Progress::Stop(_) => {}
                 Progress::End => return Ok(None),
                 Progress::Moment => unreachable!("no moment was asked for"),
             }
@@ -314,7 +333,7 @@ impl Session {
     }
 
     pub(crate) fn set_hooks(&mut self, also: Option<Address>) {
-        let addresses: Vec<_> = self.hooks.iter().copied().chain(also).collect();
+        let addresses: Vec<_> = self.hooks.iter().copied().chain(self.stopping.addresses()).chain(also).collect();
         self.machine.set_hooks(&addresses);
     }
 

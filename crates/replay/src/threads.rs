@@ -100,6 +100,7 @@ impl Session {
             return Ok(());
         }
         self.collect_marks(id)?;
+        self.collect_effects(id);
         if let Some(space) = self.spaces.remove(&id) {
             self.machine.forget_space(&space.space);
             if self.observing.is_on() {

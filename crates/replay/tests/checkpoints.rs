@@ -30,7 +30,7 @@ fn run_to(session: &mut Session, moment: Moment) -> bool {
             Progress::Event(_) => {}
             Progress::Moment => return true,
             Progress::End => return false,
-            Progress::Restarted => panic!("the tick rule is the one assumed"),
+            Progress::Restarted | Progress::Stop(_) => panic!("the tick rule is the one assumed"),
         }
     }
 }

@@ -54,7 +54,7 @@ fn a_restart_is_told_once_and_goes_to_the_beginning() {
                 assert_eq!(session.last_event().0, 0);
                 assert_eq!(session.tick_rule(), TickRule::ElfOnly);
             }
-            Progress::Moment => unreachable!("no moment was asked for"),
+            Progress::Moment | Progress::Stop(_) => unreachable!("neither was asked for"),
             Progress::End => break,
         }
     }
@@ -94,7 +94,7 @@ fn stops_at_moments_agree() {
                 stop = session.moment() + stride;
             }
             Progress::End => break,
-            Progress::Restarted => panic!("the rule was given"),
+            Progress::Restarted | Progress::Stop(_) => panic!("the rule was given, and no stop"),
         }
     }
     assert_eq!((seen, session.moment().0, session.total_ticks().0), (events, moment, ticks));

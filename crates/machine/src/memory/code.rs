@@ -226,7 +226,20 @@ impl Space {
     /// Whatever must follow a write from Rust to a range that is mapped.
     pub(super) fn note_write(&mut self, range: Range<Address>) {
         self.forget_code(&range);
+        if let Some(noted) = &mut self.noted {
+            noted.push(range.clone());
+        }
         self.mark_written(range);
+    }
+
+    /// From now on, whether to note the ranges that are written from Rust. They grow until taken.
+    pub fn note_writes(&mut self, wanted: bool) {
+        self.noted = wanted.then(Vec::new);
+    }
+
+    /// The ranges written from Rust since the last time, in order.
+    pub fn take_noted_writes(&mut self) -> Vec<Range<Address>> {
+        self.noted.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     #[cfg(test)]

@@ -250,7 +250,7 @@ fn advance(session: &mut Session, moment: Moment) -> anyhow::Result<bool> {
     loop {
         let before = session.moment();
         match session.advance(Some(moment))? {
-            Progress::Event(_) | Progress::Restarted => {}
+            Progress::Event(_) | Progress::Restarted | Progress::Stop(_) => {}
             Progress::Moment if before < moment => {}
             Progress::Moment => return Ok(true),
             Progress::End => return Ok(false),

@@ -142,7 +142,7 @@ impl Session {
             child.space.map(THREAD_LOCALS_PAGE.range(PAGE_SIZE), protection, Backing::Zero)?;
         }
         let id = SpaceId(self.new_id());
-        self.spaces.insert(id, child);
+        self.insert_space(id, child);
         Ok(id)
     }
 }

@@ -73,7 +73,7 @@ impl Session {
         let tid = current.frame.tid;
         let new_space = SpaceId(self.new_id());
         let space = AddressSpace::new(self.machine.new_space()?);
-        self.spaces.insert(new_space, space);
+        self.insert_space(new_space, space);
         // While the recorder's areas are known.
         self.collect_marks(self.task(tid)?.space)?;
         let task = self.task_mut(tid)?;

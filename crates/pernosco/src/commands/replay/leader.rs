@@ -135,7 +135,7 @@ fn to_the_end(
         match session.advance(None)? {
             Progress::Event(report) => seen(&report),
             Progress::Restarted => return Ok(Outcome::Restarted),
-            Progress::Moment | Progress::End => return Ok(Outcome::Ended),
+            Progress::Moment | Progress::Stop(_) | Progress::End => return Ok(Outcome::Ended),
         }
     }
 }
@@ -156,7 +156,7 @@ fn every(
                 take(cut(session, Border::Event(report.event))?);
             }
             Progress::Restarted => return Ok(Outcome::Restarted),
-            Progress::Moment | Progress::End => break,
+            Progress::Moment | Progress::Stop(_) | Progress::End => break,
         }
     }
     take(cut(session, Border::End)?);
