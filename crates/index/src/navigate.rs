@@ -68,7 +68,13 @@ impl<'a> Navigator<'a> {
         Ok(self.session.insert(session))
     }
 
-    /// The session at a moment, with the events there that need no further instruction behind it.
+    /// The session where it is.
+    pub fn session(&mut self) -> Option<&mut Session> {
+        self.session.as_mut()
+    }
+
+    /// The session at a moment: the last instruction before it has been executed, and none of the
+    /// events that follow.
     ///
     /// # Errors
     ///
@@ -78,12 +84,11 @@ impl<'a> Navigator<'a> {
         if moment > end {
             return Err(Error::BehindEnd { moment, end });
         }
-        let leaf = self.reader.leaf_at(moment)?.unwrap_or(self.reader.leaves());
-        let start = match leaf < self.reader.leaves() {
-            true => self.reader.span(leaf)?.start,
-            false => end,
-        };
-        let near = self.session.as_ref().is_some_and(|at| (start..=moment).contains(&at.moment()));
+        let last = self.reader.leaves().saturating_sub(1);
+        let leaf = self.reader.leaf_at(moment)?.unwrap_or(last);
+        let start = self.reader.span(leaf)?.start;
+        // A session that is there already may be behind events.
+        let near = self.session.as_ref().is_some_and(|at| (start..moment).contains(&at.moment()));
         if !near {
             self.border(leaf)?;
         }

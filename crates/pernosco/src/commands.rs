@@ -6,6 +6,7 @@ mod compatibility;
 mod db;
 mod package;
 mod piece;
+mod query;
 mod replay;
 mod shard;
 mod trace;
@@ -29,6 +30,11 @@ pub enum Command {
     /// Show what is in a database, and verify it
     #[command(subcommand)]
     Db(db::Command),
+    /// Ask a question about a recorded execution; needs its database
+    Query(query::QueryArguments),
+    /// Answer questions that come as lines of JSON: the work of one process of `serve`
+    #[command(hide = true)]
+    QueryWorker(query::WorkerArguments),
     /// Re-execute recordings in the software machine: check them, or show registers
     Replay(replay::ReplayArguments),
     /// Re-execute a piece of a recording from a checkpoint: the work of one process of `replay`
@@ -46,6 +52,8 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::OnlyBuild(arguments) => build::run(&arguments, |_| Ok(())),
         Command::BuildShard(arguments) => shard::run(&arguments),
         Command::Db(command) => db::run(command),
+        Command::Query(arguments) => query::run(&arguments),
+        Command::QueryWorker(arguments) => query::worker(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::ReplayPiece(arguments) => piece::run(&arguments),
         Command::Trace(command) => trace::run(command),

@@ -16,6 +16,10 @@ pub struct TraceArgument {
 }
 
 impl TraceArgument {
+    pub fn named(trace: &Path) -> TraceArgument {
+        TraceArgument { trace: Some(trace.into()) }
+    }
+
     pub fn open(&self) -> anyhow::Result<Trace> {
         let directory = find(self.trace.as_deref(), &Environment::read())?;
         Ok(Trace::open(&directory)?)

@@ -26,7 +26,11 @@ const FIP_AND_FDP: std::ops::Range<usize> = 8..24;
 
 impl Session {
     /// Replays the frame as far as `until` and stops allow.
-    pub(crate) fn replay(&mut self, current: &mut Current, until: Option<Moment>) -> Result<Replayed> {
+    pub(crate) fn replay(
+        &mut self,
+        current: &mut Current,
+        until: Option<Moment>,
+    ) -> Result<Replayed> {
         if !self.started {
             return self.replay_before_start(current);
         }

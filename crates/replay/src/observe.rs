@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use machine::{Backing, ControlFlow, Observers, PageMarks, Protection, SharedObject, Space, WrittenWords};
+use machine::{
+    Backing, ControlFlow, Observers, PageMarks, Protection, SharedObject, Space, WrittenWords,
+};
 use model::{Address, Call, Moment, PAGE_SIZE, Tid};
 
 use crate::problem::Result;
@@ -176,6 +178,10 @@ impl Session {
         Ok(())
     }
 
+    pub fn is_observing(&self, observers: Observers) -> bool {
+        self.observing.observers == observers
+    }
+
     /// What was observed since the last time. The memory of `spare` takes the next calls.
     pub fn take_observed(
         &mut self,
@@ -236,13 +242,7 @@ impl Session {
     }
 
     /// Behind a run, and before the moment goes on.
-    pub(crate) fn note_flow(
-        &mut self,
-        tid: Tid,
-        id: SpaceId,
-        address: Address,
-        instructions: u64,
-    ) {
+    pub(crate) fn note_flow(&mut self, tid: Tid, id: SpaceId, address: Address, instructions: u64) {
         if self.observing.observers.control_flow && instructions > 0 {
             let (taken, targets) = self.machine.control_flow_lengths();
             let (space, moment) = (MemoryId(id.0), self.moment);

@@ -249,9 +249,7 @@ impl Session {
             });
         }
         let before = self.task(tid)?.cpu.general[gpr::RDI];
-        let exit = self.execute(tid, |machine, space, cpu| {
-            machine.step(space, cpu, iterations)
-        })?;
+        let exit = self.execute(tid, |machine, space, cpu| machine.step(space, cpu, iterations))?;
         let task = self.task(tid)?;
         let (id, after) = (task.space, task.cpu.general[gpr::RDI]);
         // Whichever the direction, elements have eight bytes at most.

@@ -10,7 +10,7 @@ use crate::address_space::AddressSpace;
 use crate::descriptors::{DescriptorObserver, Descriptors};
 use crate::divergence::{Divergence, disassemble_blocks};
 use crate::maps::BackingFiles;
-use crate::observe::Observing;
+use crate::observe::{MemoryId, Observing};
 use crate::preload::Sizes;
 use crate::problem::{Problem, Result};
 use crate::processor::{Processor, VectorRegisters};
@@ -257,6 +257,14 @@ impl Session {
         }
     }
 
+    /// The event that is next, or in progress: its task, and its kind as in [`EventReport`].
+    pub fn next_event(&mut self) -> std::result::Result<Option<(Tid, String)>, Error> {
+        if self.current.is_none() && !self.ended {
+            self.current = self.source.next().map_err(|problem| self.error_here(problem))?;
+        }
+        Ok(self.current.as_ref().map(|current| (current.frame.tid, current.kind_name())))
+    }
+
     /// Instructions retired so far, over all tasks.
     pub fn moment(&self) -> Moment {
         self.moment
@@ -314,6 +322,16 @@ impl Session {
         self.spaces.get(&task.space).map(|space| &space.space)
     }
 
+    /// The address space of a task.
+    pub fn space_id(&self, tid: Tid) -> Option<MemoryId> {
+        self.tasks.get(&tid).map(|task| MemoryId(task.space.0))
+    }
+
+    /// An address space.
+    pub fn memory_of(&self, space: MemoryId) -> Option<&machine::Space> {
+        self.spaces.get(&SpaceId(space.0)).map(|space| &space.space)
+    }
+
     /// Addresses that rr's machinery uses in a task: scratch memory and syscall buffer.
     pub fn recorder_memory(&self, tid: Tid) -> Vec<std::ops::Range<Address>> {
         let Some(task) = self.tasks.get(&tid) else { return Vec::new() };
@@ -333,7 +351,8 @@ impl Session {
     }
 
     pub(crate) fn set_hooks(&mut self, also: Option<Address>) {
-        let addresses: Vec<_> = self.hooks.iter().copied().chain(self.stopping.addresses()).chain(also).collect();
+        let addresses: Vec<_> =
+            self.hooks.iter().copied().chain(self.stopping.addresses()).chain(also).collect();
         self.machine.set_hooks(&addresses);
     }
 

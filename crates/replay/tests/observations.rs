@@ -62,7 +62,9 @@ fn observe(name: &str, piece: Option<u64>) -> Sum {
         match session.advance(until).unwrap_or_else(|error| panic!("{name}: {error}")) {
             Progress::Event(_) => {}
             Progress::End => break,
-            Progress::Restarted | Progress::Stop(_) => panic!("{name}: the tick rule is the one assumed"),
+            Progress::Restarted | Progress::Stop(_) => {
+                panic!("{name}: the tick rule is the one assumed")
+            }
             Progress::Moment => {
                 sum.add(session.take_observed(Vec::new()).unwrap());
                 until = until.map(|until| until + piece.unwrap_or_default());

@@ -17,10 +17,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("symbols", &["model"]),
     ("index", &["replay", "store", "symbols", "machine", "rr-trace", "model"]),
-    ("query", &["store", "replay", "symbols", "model"]),
+    ("values", &["symbols", "model"]),
+    ("query", &["index", "store", "replay", "rr-trace", "machine", "symbols", "values", "model"]),
     ("gdb-remote", &["query", "model"]),
     ("confine", &[]),
-    ("server", &["query", "gdb-remote", "confine", "model"]),
+    ("serve", &["query", "gdb-remote", "confine", "model"]),
     (
         "pernosco",
         &[
@@ -34,7 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "query",
             "gdb-remote",
             "confine",
-            "server",
+            "serve",
         ],
     ),
 ];

@@ -1,0 +1,124 @@
+//! Rows for people: a line each, the most telling parts first.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use serde_json::{Map, Value};
+
+use crate::output::Output;
+
+/// Parts that come first, in this order; others follow in theirs.
+const FIRST: [&str; 14] = [
+    "moment",
+    "task",
+    "kind",
+    "name",
+    "frame",
+    "place",
+    "function",
+    "arguments",
+    "text",
+    "value",
+    "old",
+    "new",
+    "result",
+    "prints",
+];
+/// Parts that repeat others, for programs.
+const LEFT_OUT: [&str; 6] = ["focus", "side", "full", "path", "depth", "own"];
+
+/// Prints rows as lines; one row alone as a list of its parts.
+pub fn print(output: &mut Output, question: &str, rows: &[Value]) -> anyhow::Result<()> {
+    if let [Value::Object(row)] = rows
+        && matches!(question, "overview" | "state" | "source")
+    {
+        for (name, value) in row {
+            writeln!(output, "{name:13} {}", part(value))?;
+        }
+        return Ok(());
+    }
+    for row in rows {
+        match row {
+            Value::Object(row) => writeln!(output, "{}", line(row))?,
+            other => writeln!(output, "{other}")?,
+        }
+    }
+    Ok(())
+}
+
+fn line(row: &Map<String, Value>) -> String {
+    let mut text = String::new();
+    let mut add = |name: &str, value: &Value| {
+        let shown = part(value);
+        if shown.is_empty() {
+            return;
+        }
+        if !text.is_empty() {
+            text.push_str("  ");
+        }
+        let plain = matches!(
+            name,
+            "moment" | "kind" | "name" | "place" | "text" | "address" | "bytes" | "arguments"
+        );
+        let _ = match (plain, name) {
+            (true, _) => write!(text, "{shown}"),
+            (_, "value") => write!(text, "= {shown}"),
+            (_, name) => write!(text, "{name} {shown}"),
+        };
+    };
+    for name in FIRST {
+        let repeated = name == "function" && row.contains_key("place");
+        if let Some(value) = row.get(name).filter(|_| !repeated) {
+            add(name, value);
+        }
+    }
+    for (name, value) in row {
+        if !FIRST.contains(&name.as_str()) && !LEFT_OUT.contains(&name.as_str()) {
+            add(name, value);
+        }
+    }
+    text
+}
+
+/// A part of a row: nouns of the protocol as people write them.
+fn part(value: &Value) -> String {
+    match value {
+        Value::Null | Value::Bool(false) => String::new(),
+        Value::Bool(true) => "yes".into(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(part).collect();
+            items.join(", ")
+        }
+        Value::Object(object) => noun(object),
+    }
+}
+
+fn noun(object: &Map<String, Value>) -> String {
+    let text = |name: &str| object.get(name).and_then(Value::as_str);
+    if object.contains_key("own") {
+        return place(object);
+    }
+    match (text("name"), text("text")) {
+        (Some(name), Some(text)) => format!("{name}={text}"),
+        (None, Some(text)) => text.to_owned(),
+        _ => {
+            let parts = object.iter().map(|(name, value)| format!("{name} {}", part(value)));
+            parts.collect::<Vec<_>>().join(" ")
+        }
+    }
+}
+
+fn place(object: &Map<String, Value>) -> String {
+    let text = |name: &str| object.get(name).and_then(Value::as_str);
+    let function = text("function").or(text("address")).unwrap_or("?");
+    let file = text("file").map(|file| file.rsplit('/').next().unwrap_or(file));
+    match (file, object.get("line")) {
+        (Some(file), Some(line)) => format!("{function} at {file}:{line}"),
+        _ => match text("module") {
+            Some(module) => format!("{function} in {module}"),
+            None => function.to_owned(),
+        },
+    }
+}

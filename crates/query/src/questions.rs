@@ -1,0 +1,74 @@
+//! The questions, each a module.
+
+mod disassembly;
+mod overview;
+mod state;
+mod tasks;
+
+use crate::ask::Asked;
+use crate::engine::Engine;
+use crate::failure::{Code, Failure};
+
+type Answerer = fn(&mut Engine<'_>, &mut Asked<'_>) -> Result<(), Failure>;
+
+/// A question with the arguments that it knows.
+struct Question {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    answer: Answerer,
+}
+
+const QUESTIONS: &[Question] = &[
+    Question { name: "overview", arguments: &[], answer: overview::answer },
+    Question { name: "tasks", arguments: &[], answer: tasks::answer },
+    Question { name: "modules", arguments: &[], answer: tasks::modules },
+    Question { name: "state", arguments: &[], answer: state::answer },
+    Question { name: "stack", arguments: &["arguments"], answer: state::stack },
+    Question { name: "registers", arguments: &["vector"], answer: state::registers },
+    Question { name: "memory", arguments: &["address", "length"], answer: state::memory },
+    Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },
+];
+
+/// Answers a request, whatever it asks.
+pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Failure> {
+    let name = &asked.request.question;
+    let names = || QUESTIONS.iter().map(|question| question.name);
+    let question = QUESTIONS.iter().find(|question| question.name == *name).ok_or_else(|| {
+        let failure = Failure::new(Code::NoSuchQuestion, format!("no question is called `{name}`"));
+        failure.hint(near(name, names()))
+    })?;
+    let known = |argument: &&String| !question.arguments.contains(&argument.as_str());
+    if let Some(unknown) = asked.request.arguments.keys().find(known) {
+        let what = format!("the question {name} has no argument `{unknown}`");
+        let failure = Failure::new(Code::NoSuchArgument, what);
+        return Err(failure.hint(match question.arguments {
+            [] => "it has none".to_owned(),
+            arguments => near(unknown, arguments.iter().copied()),
+        }));
+    }
+    (question.answer)(engine, asked)
+}
+
+/// Names that are like one that is not there.
+fn near<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> String {
+    let mut names: Vec<(usize, &str)> = names.map(|name| (distance(wanted, name), name)).collect();
+    names.sort();
+    let names: Vec<&str> = names.into_iter().map(|(_, name)| name).take(5).collect();
+    format!("near: {}", names.join(", "))
+}
+
+/// Letters to change, add or leave out (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().take(64).collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (index, letter) in one.chars().take(64).enumerate() {
+        let mut corner = row[0];
+        row[0] = index + 1;
+        for (column, theirs) in other.iter().enumerate() {
+            let change = corner + usize::from(letter != *theirs);
+            corner = row[column + 1];
+            row[column + 1] = change.min(corner + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
