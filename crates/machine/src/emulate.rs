@@ -34,7 +34,8 @@ pub enum Outcome {
     Done,
     /// A `rep` string has done as many iterations as it was allowed and is not finished.
     Partial,
-    /// Nothing but completed iterations or elements has happened; `cpu.rip` is unchanged.
+    /// Nothing but completed iterations or elements has happened, or what else the processor
+    /// leaves behind; `cpu.rip` is unchanged.
     Fault(Fault),
     /// Cannot be done; the caller reports the instruction.
     Unsupported,

@@ -10,7 +10,8 @@ pub fn xsave_mask() -> u64 {
     host().xcr0 & 0xe7
 }
 
-/// Whether the processor has the features that an instruction needs; unknown ones count as had.
+/// Whether the processor has the features that an instruction needs, to tell an instruction that
+/// is invalid everywhere from one that another host would have executed; unknown ones count as had.
 pub fn host_has(instruction: &Instruction) -> bool {
     instruction.cpuid_features().iter().all(|feature| has(*feature))
 }
@@ -61,6 +62,8 @@ fn has(feature: CpuidFeature) -> bool {
         F::CMPXCHG16B => detected!("cmpxchg16b"),
         F::TBM => detected!("tbm"),
         F::XOP | F::FMA4 | F::D3NOW | F::D3NOWEXT | F::LWP | F::MPX => false,
+        // Processors have it that do not say so, under a hypervisor: this is asked when it failed.
+        F::PTWRITE => false,
         F::AMX_TILE | F::AMX_INT8 | F::AMX_BF16 | F::AMX_FP16 => false,
         _ => true,
     }

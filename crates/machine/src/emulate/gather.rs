@@ -4,7 +4,7 @@ use iced_x86::{Instruction, OpKind, Register};
 
 use super::access::{Stop, invalid_opcode, load, operand, store};
 use super::components;
-use super::host::host;
+use super::host::{Vendor, host};
 use crate::{Cpu, Space};
 
 /// Elements finished before a fault are in place and gone from the mask.
@@ -60,11 +60,20 @@ fn gather_by_vector(
     mask: Register,
 ) -> Result<(), Stop> {
     let (size, count) = elements(instruction, data);
+    // What a fault shows on Intel's processors is as wide as the wider operand.
+    let width = data.size().max(instruction.memory_index().size());
+    let intel = host().vendor == Vendor::Intel;
+    if intel {
+        widen_mask(cpu, mask, size, width);
+    }
     for element in 0..count {
         let mut bits = components::vector(&cpu.vector, mask.number());
         let range = element * size..(element + 1) * size;
         if bits[range.end - 1] & 0x80 != 0 {
             gather_element(space, cpu, instruction, data, element, size)?;
+            if intel {
+                truncate(cpu, data, width);
+            }
         }
         bits[range].fill(0);
         components::set_vector(&mut cpu.vector, mask.number(), &bits);
@@ -72,6 +81,19 @@ fn gather_by_vector(
     truncate(cpu, data, size * count);
     components::set_vector(&mut cpu.vector, mask.number(), &[0; 64]);
     Ok(())
+}
+
+/// Copies the top bit of each element of a mask all over the element, and zeroes the register
+/// above: Intel's processors begin with this (the SDM's pseudo code says so, and a later fault shows
+/// it), AMD's leave the bits that mean nothing alone.
+fn widen_mask(cpu: &mut Cpu, mask: Register, size: usize, width: usize) {
+    let mut bits = components::vector(&cpu.vector, mask.number());
+    for element in bits[..width].chunks_mut(size) {
+        let fill = if element[size - 1] & 0x80 != 0 { 0xff } else { 0 };
+        element.fill(fill);
+    }
+    bits[width..].fill(0);
+    components::set_vector(&mut cpu.vector, mask.number(), &bits);
 }
 
 fn gather_element(

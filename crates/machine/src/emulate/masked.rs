@@ -1,10 +1,11 @@
 //! Stores and loads through implicit pointers: maskmov, xlat, movdir64b, clzero.
 
-use iced_x86::{Code, Instruction, Mnemonic, Register};
+use iced_x86::{Code, Instruction, Mnemonic, OpKind, Register};
 use model::gpr;
 
 use super::access::{Place, Stop, check, load, load_integer, operand, protection_fault, store};
 use super::components;
+use super::host::{Vendor, host};
 use super::registers;
 use super::x87::check_pending;
 use crate::memory::AccessKind;
@@ -28,14 +29,32 @@ pub fn store_masked(
     let length = if mmx { 8 } else { 16 };
     let bytes = vector_or_mmx(cpu, source);
     let mask = vector_or_mmx(cpu, mask);
-    // All bytes are probed, chosen or not, eight at a time (observed on Zen 5).
-    check(space, place, 8, AccessKind::Write)?;
-    check(space, place, length as u64, AccessKind::Write)?;
+    // All bytes are probed, chosen or not, eight at a time: from below on AMD's (observed on
+    // Zen 5), from above on Intel's (observed on Emerald Rapids).
+    let above = upper_half(cpu, instruction, place, length as u64 - 8);
+    let order = match host().vendor {
+        Vendor::Amd => [place, above],
+        Vendor::Intel => [above, place],
+    };
+    for half in order {
+        check(space, half, 8, AccessKind::Write)?;
+    }
     let chosen = |n: &usize| mask[*n] & 0x80 != 0;
     for at in (0..length).filter(chosen) {
-        store(space, place.offset(at as u64), &bytes[at..=at])?;
+        let half = if at < 8 { place } else { above };
+        store(space, half.offset(at as u64 % 8), &bytes[at..=at])?;
     }
     Ok(())
+}
+
+/// The place so many bytes further on, with the pointer wrapping at its own size.
+fn upper_half(cpu: &Cpu, instruction: &Instruction, place: Place, bytes: u64) -> Place {
+    if instruction.op0_kind() != OpKind::MemorySegEDI {
+        return place.offset(bytes);
+    }
+    let base = registers::read(cpu, instruction.memory_segment());
+    let effective = place.address.wrapping_sub(base).wrapping_add(bytes) & 0xffff_ffff;
+    Place { address: base.wrapping_add(effective), ..place }
 }
 
 /// MMX registers are the significands of the physical x87 registers (SDM vol. 1, 9.5.1).
@@ -78,6 +97,7 @@ pub fn move_line(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Res
     store(space, target, &line)
 }
 
+/// Also where the host has no such instruction: a recording may come from one that has.
 pub fn zero_line(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(), Stop> {
     let address = match instruction.code() {
         Code::Clzeroq => cpu.general[gpr::RAX],

@@ -7,6 +7,7 @@ use model::{Address, PAGE_SIZE, gpr};
 
 use super::Outcome;
 use super::access::{Place, Stop, check, load, load_integer, store, store_integer};
+use super::host::{Vendor, host};
 use super::registers::{self, ZERO};
 use crate::memory::AccessKind;
 use crate::{Cpu, FLAG_DIRECTION, Space};
@@ -51,13 +52,16 @@ pub fn run(
         cpu.rip = Address(instruction.next_ip());
         return Ok(Outcome::Done);
     }
-    // A fault shows the flags of the last complete iteration, as AMD's processors do; the SDM
-    // (vol. 2, REP) has them as before the instruction.
-    let outcome = repeat(space, cpu, &plan, iterations.unwrap_or(u64::MAX))?;
-    if outcome == Outcome::Done {
+    let flags = cpu.rflags;
+    let outcome = repeat(space, cpu, &plan, iterations.unwrap_or(u64::MAX));
+    if matches!(outcome, Ok(Outcome::Done)) {
         cpu.rip = Address(instruction.next_ip());
+    } else if host().vendor == Vendor::Intel {
+        // What is not finished shows the flags as before the instruction (SDM vol. 2, REP); AMD's
+        // processors show those of the last complete iteration.
+        cpu.rflags = flags;
     }
-    Ok(outcome)
+    outcome
 }
 
 /// An iteration of a repeated string, and bytes that it accesses.
@@ -160,11 +164,16 @@ fn plan(cpu: &Cpu, instruction: &Instruction) -> Plan {
 }
 
 fn repeat(space: &mut Space, cpu: &mut Cpu, plan: &Plan, limit: u64) -> Result<Outcome, Stop> {
+    // With nothing to do, or a fault in the first iteration, registers of 32 bits keep their upper
+    // halves on AMD's processors (observed on Zen 5), but not all of them on Intel's (observed on
+    // Emerald Rapids).
+    if host().vendor == Vendor::Intel && (limit > 0 || register(cpu, plan, RCX) == 0) {
+        zero_extend(cpu, plan);
+    }
     let mut left = limit;
     loop {
         let count = register(cpu, plan, RCX);
         if count == 0 {
-            // With nothing to do a 32-bit count keeps its upper half (observed on Zen 5).
             return Ok(Outcome::Done);
         }
         if left == 0 {
@@ -183,6 +192,18 @@ fn repeat(space: &mut Space, cpu: &mut Cpu, plan: &Plan, limit: u64) -> Result<O
         if compares && cpu.rflags & ZERO != plan.goes_on_while {
             return Ok(Outcome::Done);
         }
+    }
+}
+
+fn zero_extend(cpu: &mut Cpu, plan: &Plan) {
+    let registers: &[usize] = match plan.operation {
+        Operation::Move => &[RCX, RSI, RDI],
+        Operation::Store => &[RCX, RDI],
+        Operation::Load | Operation::Scan | Operation::Compare => &[RCX],
+    };
+    for number in registers {
+        let value = register(cpu, plan, *number);
+        set_register(cpu, plan, *number, value);
     }
 }
 
@@ -206,6 +227,10 @@ fn one(space: &mut Space, cpu: &mut Cpu, plan: &Plan) -> Result<(), Stop> {
             compare(cpu, accumulator, value, plan.size);
         }
         Operation::Compare => {
+            // Intel's processors read the second operand first (observed on Emerald Rapids).
+            if host().vendor == Vendor::Intel {
+                check(space, target, plan.size as u64, AccessKind::Read)?;
+            }
             let left = load_integer(space, source, plan.size)?;
             let right = load_integer(space, target, plan.size)?;
             compare(cpu, left, right, plan.size);

@@ -8,7 +8,7 @@ use model::gpr;
 
 use super::access::{Place, Stop, check, little_endian, load, operand, protection_fault, store};
 use super::components::{self, AVX, MXCSR, MXCSR_INITIAL, SSE, X87, XMM, XMM_END};
-use super::host::host;
+use super::host::{Vendor, host};
 use crate::memory::AccessKind;
 use crate::{Cpu, Space, VectorState};
 
@@ -55,25 +55,35 @@ pub fn save(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(
 pub fn restore(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -> Result<(), Stop> {
     let place = aligned(operand(cpu, instruction, 0, 0), 64)?;
     let requested = requested(cpu)?;
-    // The first byte is probed, then the header read (observed on Zen 5).
-    check(space, place, 1, AccessKind::Read)?;
+    match host().vendor {
+        // The first byte is probed, then the header read (observed on Zen 5).
+        Vendor::Amd => check(space, place, 1, AccessKind::Read)?,
+        // XCOMP_BV is read first (observed on Emerald Rapids).
+        Vendor::Intel => check(space, place.offset(HEADER + 8), 8, AccessKind::Read)?,
+    }
     check(space, place.offset(HEADER), HEADER_END - HEADER, AccessKind::Read)?;
     let mut image = vec![0; HEADER_END as usize];
     load(space, place, &mut image)?;
     let (bits, format) = header(&image);
     check_header(&image)?;
-    let mxcsr = restored_mxcsr(&image, format, requested)?;
     let loaded = requested & bits;
-    let touched = if format & COMPACTED == 0 { requested } else { loaded };
+    let mxcsr = restored_mxcsr(&image, format, requested).inspect_err(|_| {
+        // Of the compacted form Intel's processors have loaded half when they see a bad MXCSR
+        // (observed on Emerald Rapids).
+        if host().vendor == Vendor::Intel && format & COMPACTED != 0 {
+            begin_restoring(&mut cpu.vector, &image, requested, loaded);
+        }
+    })?;
+    let touched = match host().vendor {
+        Vendor::Amd if format & COMPACTED != 0 => loaded,
+        _ => requested,
+    };
     check_area(space, place, format, touched, AccessKind::Read)?;
 
     let mut state = cpu.vector.clone();
-    restore_legacy(&mut state, &image, requested & LEGACY, loaded);
+    begin_restoring(&mut state, &image, requested, loaded);
     if let Some(mxcsr) = mxcsr {
         components::set_mxcsr(&mut state, mxcsr);
-    }
-    for number in (AVX..63).filter(|n| requested >> n & 1 != 0) {
-        components::clear(&mut state, number);
     }
     for (number, offset, size) in extended(format, loaded) {
         let mut bytes = vec![0; size as usize];
@@ -82,6 +92,14 @@ pub fn restore(space: &Space, cpu: &mut Cpu, instruction: &Instruction) -> Resul
     }
     cpu.vector = state;
     Ok(())
+}
+
+/// x87 and SSE without MXCSR, and every component that becomes initial.
+fn begin_restoring(state: &mut VectorState, image: &[u8], requested: u64, loaded: u64) {
+    restore_legacy(state, image, requested & LEGACY, loaded);
+    for number in (AVX..63).filter(|n| (requested & !loaded) >> n & 1 != 0) {
+        components::clear(state, number);
+    }
 }
 
 pub fn save_legacy(space: &mut Space, cpu: &Cpu, instruction: &Instruction) -> Result<(), Stop> {
@@ -115,8 +133,8 @@ fn aligned(place: Place, alignment: u64) -> Result<Place, Stop> {
     if place.address.is_multiple_of(alignment) { Ok(place) } else { Err(protection_fault()) }
 }
 
-/// The area up to the end of the last component asked for; its last byte is probed
-/// after the first (observed on Zen 5).
+/// The area up to the end of the last component asked for; its last byte is probed after the first
+/// (observed on Zen 5), or before all others (observed on Emerald Rapids).
 fn check_area(
     space: &Space,
     place: Place,
@@ -126,7 +144,9 @@ fn check_area(
 ) -> Result<(), Stop> {
     let ends = extended(format, requested).into_iter().map(|(_, offset, size)| offset + size);
     let length = ends.max().unwrap_or(HEADER_END);
-    check(space, place, 1, kind)?;
+    if host().vendor == Vendor::Amd {
+        check(space, place, 1, kind)?;
+    }
     check(space, place.offset(length - 1), 1, kind)?;
     check(space, place, length, kind)
 }

@@ -298,7 +298,6 @@ fn is_emulated(instruction: &Instruction) -> bool {
                 | M::Testui
                 | M::Uiret
                 | M::Enclu
-                | M::Ptwrite
                 | M::Fninit
                 | M::Finit
                 | M::Ldtilecfg
