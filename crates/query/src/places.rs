@@ -133,8 +133,8 @@ impl Spot {
 
 /// Whether a source file is the user's and not the system's.
 pub fn is_own_source(path: &str) -> bool {
-    const SYSTEM: [&str; 8] =
-        ["/usr/", "/build/", "/rustc/", "/lib/", "./", "../sysdeps/", "/opt/", "/root/.rustup/"];
+    const SYSTEM: [&str; 7] =
+        ["/usr/", "/build/", "/rustc/", "/lib/", "./", "../sysdeps/", "/opt/"];
     let vendored = path.contains("/.cargo/registry/") || path.contains("/.rustup/");
     !vendored && !SYSTEM.iter().any(|prefix| path.starts_with(prefix))
 }

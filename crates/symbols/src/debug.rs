@@ -17,6 +17,7 @@ use crate::ranges::RangeMap;
 use crate::search::PlainSymbol;
 use crate::sources::Sources;
 use crate::symtab::SymbolTable;
+use crate::types::TypeId;
 use crate::units::{DebugFile, Dwarf, R, UnitHead, text};
 use crate::unwind::UnwindIndex;
 use crate::{Error, LinkAddress, Options};
@@ -60,6 +61,8 @@ pub(crate) struct Debug<'a> {
     pub index: OnceLock<Index<'a>>,
     pub plain_symbols: OnceLock<Vec<PlainSymbol>>,
     pub unwind: OnceLock<UnwindIndex>,
+    /// Ascending by address.
+    pub vtables: OnceLock<Vec<(LinkAddress, TypeId)>>,
 }
 
 impl<'a> Debug<'a> {
@@ -108,6 +111,7 @@ impl<'a> Debug<'a> {
             index: OnceLock::new(),
             plain_symbols: OnceLock::new(),
             unwind: OnceLock::new(),
+            vtables: OnceLock::new(),
         })
     }
 

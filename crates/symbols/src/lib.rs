@@ -34,6 +34,7 @@ mod types;
 mod units;
 mod unwind;
 mod variables;
+mod vtables;
 mod walk;
 
 pub use bytes::Bytes;

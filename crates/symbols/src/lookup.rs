@@ -78,6 +78,16 @@ impl<'a> Debug<'a> {
 
     /// All things of a name, each path once.
     pub fn things_named(&self, name: &str, kinds: &[NameKind]) -> Vec<NamedThing> {
+        self.things_named_from(name, kinds, None)
+    }
+
+    /// All things of a name, each path once: in the unit of an entry, if it is there.
+    pub fn things_named_from(
+        &self,
+        name: &str,
+        kinds: &[NameKind],
+        from: Option<DieId>,
+    ) -> Vec<NamedThing> {
         let index = self.index();
         let matching = self.matching(name).filter(|named| kinds.contains(&named.kind));
         let mut things: Vec<NamedThing> = matching
@@ -87,7 +97,13 @@ impl<'a> Debug<'a> {
                 id: Some(named.id),
             })
             .collect();
-        things.sort_by(|a, b| (a.kind, &a.full_name, a.id).cmp(&(b.kind, &b.full_name, b.id)));
+        let elsewhere = |thing: &NamedThing| {
+            from.is_some_and(|from| thing.id.is_none_or(|id| id.unit != from.unit))
+        };
+        things.sort_by(|a, b| {
+            let by_name = (a.kind, &a.full_name).cmp(&(b.kind, &b.full_name));
+            by_name.then_with(|| (elsewhere(a), a.id).cmp(&(elsewhere(b), b.id)))
+        });
         things.dedup_by(|b, a| (a.kind, &a.full_name) == (b.kind, &b.full_name));
         things
     }

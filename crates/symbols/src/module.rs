@@ -165,6 +165,27 @@ impl Module {
         self.with(|debug| debug.things_named(name, kinds))
     }
 
+    /// As [`Module::things_named`]; of several with one path, as static variables of C files are,
+    /// the one of the unit that an entry is in.
+    pub fn things_named_from(
+        &self,
+        name: &str,
+        kinds: &[NameKind],
+        from: DieId,
+    ) -> Vec<NamedThing> {
+        self.with(|debug| debug.things_named_from(name, kinds, Some(from)))
+    }
+
+    /// The value of an enumerator, or of a variable that is nothing but a number.
+    pub fn constant(&self, id: DieId) -> Option<i128> {
+        self.with(|debug| debug.constant(id))
+    }
+
+    /// The type whose functions a table of Rust's is for (`dyn Trait` points to one).
+    pub fn vtable_type(&self, table: LinkAddress) -> Option<TypeId> {
+        self.with(|debug| debug.vtable_type(table.0))
+    }
+
     /// The names that fit best what was typed so far, best first.
     pub fn search(&self, typed: &str, limit: usize) -> Vec<Found> {
         self.with(|debug| debug.search(typed, limit))

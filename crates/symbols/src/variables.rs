@@ -238,6 +238,13 @@ impl<'a> Debug<'a> {
         Ok(None)
     }
 
+    /// The number that an entry stands for.
+    pub fn constant(&self, id: DieId) -> Option<i128> {
+        let dies = self.origins(self.die(id).ok()?);
+        let (_, value) = first(&dies, constants::DW_AT_const_value)?;
+        crate::types::constant(value)
+    }
+
     fn constant_bytes(&self, die: &Die<'a>, value: Value<'a>) -> Option<Vec<u8>> {
         if let AttributeValue::Block(bytes) = value {
             return Some(bytes.slice().to_vec());

@@ -1,0 +1,144 @@
+//! Compares our trees with what gdb told.
+
+use serde_json::Value as Json;
+use values::{Badge, Children, Options, Value, ValueKind};
+
+use super::Stop;
+
+/// What was compared.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub leaves: usize,
+    pub containers: usize,
+    pub out: usize,
+}
+
+fn unquoted(text: &str) -> String {
+    let inside = text.trim_end_matches('…').trim_matches('"');
+    inside.replace("\\\"", "\"").replace("\\n", "\n").replace("\\t", "\t").replace("\\\\", "\\")
+}
+
+/// Compares a value and all below it; values are unfolded by their expressions.
+pub fn compare(stop: &Stop, what: &str, value: &Value, told: &Json, tally: &mut Tally) {
+    let text = &value.text;
+    let told_value = told["value"].as_str().unwrap_or_default();
+    match told["kind"].as_str().unwrap() {
+        "int" => {
+            let ours = text.split(' ').next().unwrap();
+            // Rust's and C++'s characters are shown as such.
+            let ours = match value.kind {
+                ValueKind::Boolean => if ours == "true" { "1" } else { "0" }.to_owned(),
+                _ => ours.to_owned(),
+            };
+            assert_eq!(ours, told_value, "{what}: {value:?}");
+        }
+        "bool" => assert_eq!(text, told_value, "{what}: {value:?}"),
+        "float" => {
+            let ours: f64 = text.parse().unwrap_or_else(|_| panic!("{what}: {value:?}"));
+            let theirs: f64 = told_value.parse().unwrap();
+            let same = ours == theirs || (ours - theirs).abs() <= theirs.abs() * 1e-7;
+            assert!(same, "{what}: {value:?}, gdb {told}");
+        }
+        "pointer" => {
+            let number: u64 = told_value.parse().unwrap();
+            let ours = text.split(' ').next().unwrap();
+            assert_eq!(ours, format!("{number:#x}"), "{what}: {value:?}");
+        }
+        "enum" => {
+            let last = |name: &str| {
+                let name = name.trim_matches(|c| c == '(' || c == ')');
+                let parts = name.split(" | ").map(|part| part.rsplit("::").next().unwrap());
+                parts.map(str::to_owned).collect::<Vec<_>>().join(" | ")
+            };
+            assert_eq!(last(text), last(told_value), "{what}: {value:?}");
+        }
+        "text" => {
+            let theirs = told["text"].as_str().unwrap();
+            let cut = value.badges.contains(&Badge::Cut);
+            let ours = unquoted(text);
+            let same = if cut { theirs.starts_with(&ours) } else { theirs == ours };
+            assert!(same, "{what}: {value:?}, gdb {told}");
+        }
+        "optimised out" => {
+            assert!(text.contains("<optimised out>"), "{what}: {value:?}");
+            tally.out += 1;
+        }
+        "parts" | "printed" => return compare_children(stop, what, value, told, tally),
+        "unreadable" => assert!(text.contains("<unreadable"), "{what}: {value:?}"),
+        _ => return,
+    }
+    tally.leaves += 1;
+}
+
+fn compare_children(stop: &Stop, what: &str, value: &Value, told: &Json, tally: &mut Tally) {
+    let theirs = told["children"].as_array().unwrap();
+    let hint = told["hint"].as_str().unwrap_or_default();
+    let options = Options { depth: 1, children_max: 40, text_max: 10_000, ..Options::default() };
+    let unfolded = stop.show(&value.expression, &options);
+    let unfolded = unfolded.unwrap_or_else(|error| panic!("{what}: {value:?}: {error}"));
+    let ours: Vec<Value> =
+        unfolded.unfolded.into_iter().filter(|v| !v.name.starts_with("static ")).collect();
+    tally.containers += 1;
+    // What we show as one value in place of another.
+    if told["kind"] == "printed" && hint.is_empty() && theirs.len() <= 1 {
+        if let (Some(child), Children::None) = (theirs.first(), value.children) {
+            return compare(stop, what, value, &child[1], tally);
+        }
+        if let Some(child) = theirs.first()
+            && ["parts", "printed"].contains(&child[1]["kind"].as_str().unwrap())
+        {
+            return compare(stop, what, value, &child[1], tally);
+        }
+        if let Some(child) = theirs.first() {
+            return compare(stop, what, value, &child[1], tally);
+        }
+    }
+    if hint == "map" {
+        // gdb has keys and values in turn.
+        assert_eq!(ours.len(), theirs.len() / 2, "{what}: {ours:?}, gdb {told}");
+        for (ours, pair) in ours.iter().zip(theirs.chunks(2)) {
+            let what = format!("{what}{}", ours.name);
+            if pair[0][1]["kind"] == "text" {
+                let key = unquoted(ours.name.trim_start_matches('[').trim_end_matches(']'));
+                assert_eq!(key, pair[0][1]["text"].as_str().unwrap(), "{what}");
+            } else if pair[0][1]["kind"] == "int" {
+                let key = ours.name.trim_start_matches('[').trim_end_matches(']');
+                assert_eq!(key, pair[0][1]["value"].as_str().unwrap(), "{what}");
+            }
+            compare(stop, &what, ours, &pair[1][1], tally);
+        }
+        return;
+    }
+    let theirs = flat(theirs);
+    assert_eq!(ours.len(), theirs.len(), "{what}: {ours:#?}, gdb {told}");
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        compare(stop, &format!("{what}.{}", ours.name), ours, &theirs[1], tally);
+    }
+}
+
+/// Parts without a name are seen through.
+fn flat(children: &[Json]) -> Vec<Json> {
+    let mut all = Vec::new();
+    for child in children {
+        if child[0] == "" && child[1]["kind"] == "parts" {
+            all.extend(flat(child[1]["children"].as_array().unwrap()));
+        } else {
+            all.push(child.clone());
+        }
+    }
+    all
+}
+
+/// Compares all variables that gdb told with ours.
+pub fn compare_variables(stop: &Stop, what: &str, tally: &mut Tally) {
+    let locals = stop.values.variables(stop, &Options::default()).unwrap();
+    let mut used = std::collections::BTreeMap::<&str, usize>::new();
+    for (name, told) in &stop.variables {
+        let number = used.entry(name).or_default();
+        let local = locals.iter().filter(|l| l.variable.name == *name).nth(*number);
+        *number += 1;
+        let Some(local) = local else { panic!("{what}: no {name}") };
+        compare(stop, &format!("{what} {name}"), &local.value, told, tally);
+    }
+    assert!(!locals.is_empty(), "{what}: no variables");
+}
