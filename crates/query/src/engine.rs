@@ -11,6 +11,7 @@ use replay::{Progress, Session};
 use rustc_hash::FxHashMap;
 
 use crate::database::Database;
+use crate::eval::{Arguments, LoadedModules};
 use crate::failure::{Code, Failure};
 use crate::history::TaskLife;
 use crate::places::Places;
@@ -44,6 +45,9 @@ pub struct Engine<'d> {
     /// Where the return addresses of signal handlers lie, by the moment at which they began.
     handler_slots: FxHashMap<Moment, Address>,
     pub places: Places,
+    pub values: Arc<values::Values>,
+    pub loaded: LoadedModules,
+    pub arguments: Arguments,
     /// The session is as `at` has left it.
     settled: Option<Moment>,
     executed: Duration,
@@ -67,6 +71,9 @@ impl<'d> Engine<'d> {
             transfers: VecDeque::new(),
             handler_slots: FxHashMap::default(),
             places: Places::default(),
+            values: Arc::default(),
+            loaded: LoadedModules::default(),
+            arguments: Arguments::default(),
             settled: None,
             executed: Duration::ZERO,
         }

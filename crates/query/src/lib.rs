@@ -15,6 +15,7 @@
 mod ask;
 mod database;
 mod engine;
+mod eval;
 mod failure;
 mod frames;
 mod history;

@@ -29,7 +29,7 @@ pub struct LoadedModule {
     /// Where its contents are.
     file: PathBuf,
     recording: PathBuf,
-    symbols: OnceLock<Result<Module, String>>,
+    symbols: OnceLock<Result<Arc<Module>, String>>,
 }
 
 impl std::fmt::Debug for LoadedModule {
@@ -127,7 +127,7 @@ impl LoadedModule {
     }
 
     /// `None` if the file is no program or cannot be read: [`LoadedModule::trouble`] says why.
-    pub fn symbols(&self) -> Option<&Module> {
+    pub fn symbols(&self) -> Option<&Arc<Module>> {
         self.load().as_ref().ok()
     }
 
@@ -135,12 +135,13 @@ impl LoadedModule {
         self.load().as_ref().err().map(String::as_str)
     }
 
-    fn load(&self) -> &Result<Module, String> {
+    fn load(&self) -> &Result<Arc<Module>, String> {
         self.symbols.get_or_init(|| {
             let bytes = read(&self.file).map_err(|error| format!("{}: {error}", self.path))?;
             let locator =
                 Files { program: self.path.to_string(), recording: self.recording.clone() };
             Module::load(bytes, Arc::new(locator), &symbols::Options::default())
+                .map(Arc::new)
                 .map_err(|error| format!("{}: {error}", self.path))
         })
     }

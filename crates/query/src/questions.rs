@@ -4,6 +4,7 @@ mod disassembly;
 mod overview;
 mod state;
 mod tasks;
+mod values;
 
 use crate::ask::Asked;
 use crate::engine::Engine;
@@ -26,6 +27,9 @@ const QUESTIONS: &[Question] = &[
     Question { name: "stack", arguments: &["arguments"], answer: state::stack },
     Question { name: "registers", arguments: &["vector"], answer: state::registers },
     Question { name: "memory", arguments: &["address", "length"], answer: state::memory },
+    Question { name: "variables", arguments: &["all"], answer: values::variables },
+    Question { name: "evaluate", arguments: &["expression", "format"], answer: values::evaluate },
+    Question { name: "unfold", arguments: &["path", "from", "count"], answer: values::unfold },
     Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },
 ];
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::ask::{Asked, Flow};
 use crate::engine::{Engine, Here};
+use crate::eval::{FrameView, ValueRow, arguments};
 use crate::failure::{Code, Failure};
 use crate::frames::{Stack, spot};
 use crate::protocol::{Focus, FrameId, Hex, MomentText, Place};
@@ -78,6 +79,8 @@ struct FrameRow {
     kind: &'static str,
     function: Option<String>,
     place: Place,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arguments: Option<Vec<ValueRow>>,
     depth: usize,
     /// Behind the call that made it.
     entry: MomentText,
@@ -89,11 +92,18 @@ pub fn stack(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Failu
     let stack = Stack::at(engine, here)?;
     let mut depth = 0;
     let skip = asked.offset()?;
-    for frame in &stack.frames {
+    let wanted = asked.optional::<bool>("arguments")?.unwrap_or(false);
+    for (index, frame) in stack.frames.iter().enumerate() {
         let spot = spot(engine, here, stack.space, frame);
         for inlined in (0..spot.levels()).rev() {
             if depth >= skip {
-                let row = frame_row(here, frame, &spot, inlined, depth);
+                let mut row = frame_row(here, frame, &spot, inlined, depth);
+                if wanted && !asked.is_interrupted() {
+                    row.arguments = Some(match inlined {
+                        0 => arguments(engine, here, stack.space, frame)?.to_vec(),
+                        _ => inlined_arguments(engine, here, &stack, index, inlined)?,
+                    });
+                }
                 if asked.row(&row) == Flow::Full {
                     return Ok(());
                 }
@@ -105,6 +115,22 @@ pub fn stack(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Failu
         }
     }
     Ok(())
+}
+
+/// Of what was inlined there is no entry: the arguments as they are now.
+fn inlined_arguments(
+    engine: &mut Engine<'_>,
+    here: Here,
+    stack: &Stack,
+    index: usize,
+    inlined: usize,
+) -> Result<Vec<ValueRow>, Failure> {
+    let view = FrameView::new(engine, here, stack, index, Some(inlined as u32))?;
+    let options = values::Options { text_max: 60, ..values::Options::default() };
+    let locals = view.with(engine, |values, target| values.variables(target, &options))??;
+    let parameters =
+        locals.into_iter().filter(|local| local.variable.kind == symbols::VariableKind::Parameter);
+    Ok(parameters.map(|local| ValueRow::new(&local.value)).collect())
 }
 
 fn frame_row(
@@ -126,6 +152,7 @@ fn frame_row(
         },
         function: place.function.clone(),
         place,
+        arguments: None,
         depth,
         entry: MomentText(frame.entry),
         focus: Focus { frame: Some(id), ..Focus::at(here.moment, here.task) },

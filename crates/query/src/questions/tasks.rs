@@ -154,7 +154,7 @@ pub fn modules(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fai
                     text
                 })
             }),
-            debug: module.symbols().is_some_and(symbols::Module::has_debug_information),
+            debug: module.symbols().is_some_and(|symbols| symbols.has_debug_information()),
             trouble: module.trouble(),
             own: module.is_own(),
             ranges: there
