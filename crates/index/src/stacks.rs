@@ -107,6 +107,14 @@ impl Stacks {
         index.map_or(&[], |index| &self.stacks[index].1.frames)
     }
 
+    /// Whether a call has not ended, on whatever stack.
+    pub fn has(&self, moment: u64, slot: Address) -> bool {
+        self.stacks.iter().any(|(_, stack)| {
+            let at = stack.frames.partition_point(|frame| frame.moment < moment);
+            stack.frames.get(at).is_some_and(|frame| (frame.moment, frame.slot) == (moment, slot))
+        })
+    }
+
     /// The stack that a task was on last.
     pub fn active(&self) -> impl Iterator<Item = (Tid, StackId)> + '_ {
         self.active.iter().map(|(tid, id)| (*tid, *id))

@@ -68,7 +68,8 @@ impl FrameView {
         let index = match focus.frame {
             None => 0,
             Some(id) => stack.find(id).ok_or_else(|| {
-                let what = format!("task {} is not in call {id} at moment {}", here.task, here.moment);
+                let what =
+                    format!("task {} is not in call {id} at moment {}", here.task, here.moment);
                 Failure::new(Code::NoSuchFrame, what)
             })?,
         };
@@ -134,9 +135,8 @@ impl FrameView {
         options: &Options,
     ) -> Result<values::Value, Failure> {
         let parsed = Expression::parse(expression).map_err(|error| bad(&error))?;
-        let shown = self.with(engine, |values, target| {
-            values.show(&parsed, target, given, options)
-        })?;
+        let shown =
+            self.with(engine, |values, target| values.show(&parsed, target, given, options))?;
         shown.map_err(|error| bad(&error))
     }
 
@@ -186,9 +186,8 @@ pub fn bad(error: &values::Error) -> Failure {
     };
     let text = error.to_string();
     let (location, what) = text.split_once(": ").unwrap_or(("", &text));
-    let (what, near) = what.split_once(". Near: ").map_or((what, None), |(what, near)| {
-        (what, Some(near))
-    });
+    let (what, near) =
+        what.split_once(". Near: ").map_or((what, None), |(what, near)| (what, Some(near)));
     let failure = Failure::new(code, what).at(location);
     match near {
         Some(near) => failure.hint(format!("near: {near}")),
@@ -198,9 +197,11 @@ pub fn bad(error: &values::Error) -> Failure {
 
 /// The modules in an address space at a moment.
 pub fn modules_at(engine: &mut Engine<'_>, space: u32, moment: Moment) -> Arc<Vec<Loaded>> {
-    let known = engine.loaded.0.iter().find(|known| {
-        known.space == space && known.from <= moment && moment < known.to
-    });
+    let known = engine
+        .loaded
+        .0
+        .iter()
+        .find(|known| known.space == space && known.from <= moment && moment < known.to);
     if let Some(known) = known {
         return Arc::clone(&known.list);
     }
@@ -244,7 +245,8 @@ pub fn arguments_at(
     let stretch = engine.stretch(leaf)?;
     let mut wanted = None;
     let from = stretch.index_at(entry);
-    for visit in stretch.visits_from(from).take_while(|visit| visit.moment <= entry + PROLOGUE_MAX) {
+    for visit in stretch.visits_from(from).take_while(|visit| visit.moment <= entry + PROLOGUE_MAX)
+    {
         if visit.tid != here.tid || visit.end() <= entry {
             continue;
         }
@@ -257,7 +259,10 @@ pub fn arguments_at(
                 // Behind stubs of the linker, and jumps to the function proper.
                 let spot = engine.places.look(engine.db, space, instruction.address, entry);
                 wanted = spot.loaded.as_ref().and_then(|loaded| {
-                    let behind = loaded.module.symbols()?.behind_prologue(loaded.link(instruction.address))?;
+                    let behind = loaded
+                        .module
+                        .symbols()?
+                        .behind_prologue(loaded.link(instruction.address))?;
                     Some(loaded.run(behind))
                 });
             }
@@ -288,7 +293,8 @@ pub fn arguments(
         if let Some(index) = stack.frames.iter().position(|known| known.entry == frame.entry) {
             let view = FrameView::new(engine, there, &stack, index, Some(0))?;
             let options = Options { text_max: 60, ..Options::default() };
-            let locals = view.with(engine, |values, target| values.variables(target, &options))??;
+            let locals =
+                view.with(engine, |values, target| values.variables(target, &options))??;
             let parameters =
                 locals.into_iter().filter(|local| local.variable.kind == VariableKind::Parameter);
             rows.extend(parameters.map(|local| ValueRow::new(&local.value)));

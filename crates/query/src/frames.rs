@@ -10,7 +10,7 @@ use crate::engine::{Engine, Here};
 use crate::failure::{Code, Failure};
 use crate::places::Spot;
 use crate::protocol::FrameId;
-use crate::stretch::{FrameKind, Handler, STACK_BYTES, handlers_before};
+use crate::stretch::{FrameChange, FrameKind, Handler, STACK_BYTES, handlers_before};
 
 /// Signal handlers within signal handlers, at most.
 const HANDLERS_MAX: usize = 32;
@@ -87,6 +87,30 @@ impl Stack {
         }
         outermost_first.reverse();
         Ok(Stack { space, registers, frames: outermost_first })
+    }
+
+    /// The innermost frame alone, where it is known what made it.
+    pub fn innermost(
+        engine: &mut Engine<'_>,
+        here: Here,
+        frame: &FrameChange,
+    ) -> Result<Stack, Failure> {
+        let session = engine.at(here.moment)?;
+        let (Some(registers), Some(MemoryId(space))) =
+            (session.registers(here.tid), session.space_id(here.tid))
+        else {
+            let what = format!("task {} is not alive at moment {}", here.task, here.moment);
+            return Err(Failure::new(Code::NoSuchTask, what));
+        };
+        let frame = Frame {
+            kind: frame.kind,
+            entry: frame.entry,
+            function: frame.function,
+            slot: (frame.kind != FrameKind::Start).then_some(frame.slot),
+            pc: registers.rip,
+            interrupted: true,
+        };
+        Ok(Stack { space, registers, frames: vec![frame] })
     }
 
     /// The frame that a name is of.

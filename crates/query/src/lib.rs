@@ -13,9 +13,12 @@
 //! Start reading at [`ask`], then `engine.rs`, `stretch.rs`.
 
 mod ask;
+mod code;
 mod database;
 mod engine;
 mod eval;
+mod executions;
+mod exits;
 mod failure;
 mod frames;
 mod history;

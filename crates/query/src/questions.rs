@@ -1,6 +1,7 @@
 //! The questions, each a module.
 
 mod disassembly;
+mod executions;
 mod overview;
 mod state;
 mod tasks;
@@ -19,6 +20,10 @@ struct Question {
     answer: Answerer,
 }
 
+/// Arguments of all questions about executions.
+const EXECUTIONS: &[&str] =
+    &["file", "line", "function", "address", "scope", "condition", "print", "group", "buckets"];
+
 const QUESTIONS: &[Question] = &[
     Question { name: "overview", arguments: &[], answer: overview::answer },
     Question { name: "tasks", arguments: &[], answer: tasks::answer },
@@ -30,6 +35,9 @@ const QUESTIONS: &[Question] = &[
     Question { name: "variables", arguments: &["all"], answer: values::variables },
     Question { name: "evaluate", arguments: &["expression", "format"], answer: values::evaluate },
     Question { name: "unfold", arguments: &["path", "from", "count"], answer: values::unfold },
+    Question { name: "executions", arguments: EXECUTIONS, answer: executions::answer },
+    Question { name: "groups", arguments: EXECUTIONS, answer: executions::groups },
+    Question { name: "histogram", arguments: EXECUTIONS, answer: executions::histogram },
     Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },
 ];
 

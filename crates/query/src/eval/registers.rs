@@ -17,8 +17,22 @@ const RSP: usize = 7;
 const RIP: usize = 16;
 /// In the order of the psABI, by their encoding.
 const GENERAL: [usize; 16] = [
-    gpr::RAX, gpr::RDX, gpr::RCX, gpr::RBX, gpr::RSI, gpr::RDI, gpr::RBP, gpr::RSP, gpr::R8,
-    gpr::R9, gpr::R10, gpr::R11, gpr::R12, gpr::R13, gpr::R14, gpr::R15,
+    gpr::RAX,
+    gpr::RDX,
+    gpr::RCX,
+    gpr::RBX,
+    gpr::RSI,
+    gpr::RDI,
+    gpr::RBP,
+    gpr::RSP,
+    gpr::R8,
+    gpr::R9,
+    gpr::R10,
+    gpr::R11,
+    gpr::R12,
+    gpr::R13,
+    gpr::R14,
+    gpr::R15,
 ];
 /// Those that a callee keeps: rbx, rbp, r12 to r15.
 const KEPT: [usize; 6] = [3, 6, 12, 13, 14, 15];
