@@ -47,7 +47,6 @@ pub struct Arguments(FxHashMap<(Moment, u32), Arc<Vec<ValueRow>>>);
 #[derive(Clone, Debug)]
 pub struct FrameView {
     pub here: Here,
-    pub space: u32,
     pub id: FrameId,
     standing: Option<Standing>,
     registers: FrameRegisters,
@@ -109,7 +108,7 @@ impl FrameView {
         });
         let id = FrameId { entry: frame.entry, inlined };
         let task = stack.registers;
-        Ok(FrameView { here, space: stack.space, id, standing, registers, task, modules })
+        Ok(FrameView { here, id, standing, registers, task, modules })
     }
 
     /// Evaluates with the memory of the frame's moment.

@@ -20,6 +20,7 @@ mod eval;
 mod executions;
 mod exits;
 mod failure;
+mod frame_path;
 mod frames;
 mod history;
 mod modules;

@@ -1,9 +1,11 @@
 //! The questions, each a module.
 
+mod callees;
 mod disassembly;
 mod executions;
 mod overview;
 mod state;
+mod step;
 mod tasks;
 mod values;
 
@@ -38,6 +40,9 @@ const QUESTIONS: &[Question] = &[
     Question { name: "executions", arguments: EXECUTIONS, answer: executions::answer },
     Question { name: "groups", arguments: EXECUTIONS, answer: executions::groups },
     Question { name: "histogram", arguments: EXECUTIONS, answer: executions::histogram },
+    Question { name: "callees", arguments: &["frame"], answer: callees::answer },
+    Question { name: "instructions", arguments: &["count"], answer: callees::instructions },
+    Question { name: "step", arguments: &["kind"], answer: step::answer },
     Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },
 ];
 
