@@ -32,7 +32,8 @@ pub(crate) struct Parsed {
 
 pub(crate) fn parse(text: &str, dialect: &Dialect<'_>) -> Result<Parsed, Error> {
     let tokens = tokens(text)?;
-    let mut parser = Parser { text, tokens: &tokens, at: 0, dialect, slots: 0, depth: 0 };
+    let mut parser =
+        Parser { text, tokens: &tokens, at: 0, dialect, slots: 0, depth: 0, prefix_only: false };
     let (mut format, mut raw) = (None, false);
     if parser.take("/") {
         parser.formats(&mut format, &mut raw)?;
@@ -54,6 +55,8 @@ struct Parser<'a> {
     dialect: &'a Dialect<'a>,
     slots: usize,
     depth: u32,
+    /// Types have no signs behind them.
+    prefix_only: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -223,7 +226,7 @@ impl<'a> Parser<'a> {
             self.at += 1;
             let of = Box::new(left);
             let syntax = match operator {
-                Operator::As => Syntax::Cast { of, to: self.type_name()?, dynamic: false },
+                Operator::As => Syntax::Cast { of, to: self.type_behind_as()?, dynamic: false },
                 Operator::Repeat => {
                     let count = Box::new(self.deeper(|p| p.binary(tightness + 1))?);
                     Syntax::Repeat { of, count }
@@ -487,7 +490,9 @@ impl<'a> Parser<'a> {
         }
         let (at, slots, depth) = (self.at, self.slots, self.depth);
         self.at += 1;
+        let before = std::mem::replace(&mut self.prefix_only, false);
         let name = self.type_name();
+        self.prefix_only = before;
         let closed = self.take(")");
         if let (Ok(name), true) = (name, closed)
             && self.is_type(&name)
