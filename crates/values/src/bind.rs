@@ -74,7 +74,8 @@ impl Bound {
             };
             if let Some(function) = &function {
                 language = function.function.language;
-                scope = function.function.tree().base();
+                let name = function.function.tree().base();
+                scope = name.strip_suffix(" const").unwrap_or(&name).to_owned();
                 variables =
                     module.variables(function.instance, standing.address).unwrap_or_default();
             }
@@ -85,6 +86,20 @@ impl Bound {
         let slots = (0..parsed.slots).map(|_| OnceLock::new()).collect();
         let module = context.own_module().cloned();
         Ok(Bound { module, parsed, language, scope, names: slots, variables, function })
+    }
+
+    /// An expression over the members of a value, wherever it is.
+    pub fn for_printer(text: &str, language: Language) -> Result<Bound, Error> {
+        let parsed = parse(text, &Dialect { language, is_type: &|_| None })?;
+        Ok(Bound {
+            module: None,
+            parsed,
+            language,
+            scope: String::new(),
+            names: Vec::new(),
+            variables: Vec::new(),
+            function: None,
+        })
     }
 
     /// What a name means.

@@ -32,7 +32,6 @@ impl Budget {
 #[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub types: &'a Types,
-    #[expect(dead_code, reason = "printers come next")]
     pub printers: &'a Printers,
     pub target: &'a dyn Target,
     pub standing: Option<Standing>,
@@ -50,6 +49,8 @@ pub(crate) struct Datum {
     pub home: Home,
     /// Of a bit field: from which bit of the home on, and how many.
     pub bits: Option<(u64, u64)>,
+    /// A pointer led here, so it may be a part of an object of another type.
+    pub pointed: bool,
 }
 
 /// Where a value is.
@@ -146,7 +147,7 @@ impl<'a> Context<'a> {
             Ok(location) => Home::of(location),
             Err(error) => Home::Absent(badge(error)),
         };
-        Datum { ty, home, bits: None }
+        Datum { ty, home, bits: None, pointed: false }
     }
 
     /// The number of elements in a dimension of an array. None if nothing tells it.
@@ -168,16 +169,21 @@ impl<'a> Context<'a> {
     pub fn part(&self, of: &Datum, place: &MemberPlace, type_: Option<TypeId>) -> Datum {
         let ty = self.types.of(&of.ty, type_);
         match place {
-            MemberPlace::Bytes(offset) => Datum { ty, home: of.home.at(*offset), bits: None },
-            MemberPlace::Bits { offset, size } => {
-                Datum { ty, home: of.home.at(offset / 8), bits: Some((offset % 8, *size)) }
+            MemberPlace::Bytes(offset) => {
+                Datum { ty, home: of.home.at(*offset), bits: None, pointed: false }
             }
+            MemberPlace::Bits { offset, size } => Datum {
+                ty,
+                home: of.home.at(offset / 8),
+                bits: Some((offset % 8, *size)),
+                pointed: false,
+            },
             MemberPlace::Computed(_) => {
                 let home = match self.computed(of, place) {
                     Ok(address) => Home::Memory(address),
                     Err(badge) => Home::Absent(badge),
                 };
-                Datum { ty, home, bits: None }
+                Datum { ty, home, bits: None, pointed: false }
             }
         }
     }
@@ -338,15 +344,15 @@ impl Home {
 
 impl Datum {
     pub fn absent(ty: Arc<Ty>, badge: Badge) -> Datum {
-        Datum { ty, home: Home::Absent(badge), bits: None }
+        Datum { ty, home: Home::Absent(badge), bits: None, pointed: false }
     }
 
     pub fn number(ty: Arc<Ty>, number: u128) -> Datum {
-        Datum { ty, home: Home::Number(number), bits: None }
+        Datum { ty, home: Home::Number(number), bits: None, pointed: false }
     }
 
     pub fn at(ty: Arc<Ty>, address: Address) -> Datum {
-        Datum { ty, home: Home::Memory(address), bits: None }
+        Datum { ty, home: Home::Memory(address), bits: None, pointed: false }
     }
 
     /// Where it is in memory, as a whole.

@@ -3,8 +3,11 @@
 mod cast;
 mod member;
 mod operator;
+mod type_name;
 
-use std::sync::Arc;
+pub(crate) use member::template_argument;
+
+use std::sync::{Arc, OnceLock};
 
 use model::Address;
 use symbols::{Encoding, Language};
@@ -13,8 +16,8 @@ use crate::bind::{Bound, Resolved};
 use crate::datum::{Context, Datum, Home};
 use crate::error::Error;
 use crate::number::{Int, float, integer_type, type_of_int};
-use crate::syntax::{Node, Syntax, TypeBase, Unary};
-use crate::types::{Kind, Link, Ty, array_of, base_named, pointer_to};
+use crate::syntax::{Node, Syntax, Unary};
+use crate::types::{Kind, Ty, array_of, base_named, pointer_to};
 use crate::value::Badge;
 
 /// Something that the caller knows by a name.
@@ -87,6 +90,8 @@ pub(crate) struct Evaluator<'e> {
     pub given: &'e [Given],
     /// The value whose members have names of their own: of printers.
     pub own: Option<&'e Datum>,
+    /// What a printer has names for besides.
+    pub names: &'e [(&'static str, Datum)],
 }
 
 impl<'e> Evaluator<'e> {
@@ -230,9 +235,17 @@ impl<'e> Evaluator<'e> {
             if path == "self" || path == "this" {
                 return Ok(Operand::Datum(own.clone()));
             }
-            if let Some(member) = self.context.member(own, path) {
-                return Ok(Operand::Datum(member));
+            if let Some((_, datum)) = self.names.iter().find(|(name, _)| *name == path) {
+                return Ok(Operand::Datum(datum.clone()));
             }
+            return match self.context.member(own, path) {
+                Some(member) => Ok(Operand::Datum(member)),
+                None => {
+                    let (column, name) = (node.column, path.to_owned());
+                    let scope = own.ty.name.clone();
+                    Err(Error::Name { column, name, scope, near: Vec::new() })
+                }
+            };
         }
         let context = &self.context;
         let Some(resolved) = self.bound.resolve(context, slot, path, outward) else {
@@ -284,14 +297,19 @@ impl<'e> Evaluator<'e> {
 
     fn made(&self, module: Arc<symbols::Module>, name: String, kind: Kind) -> Ty {
         let (language, true_name) = (self.language(), name.clone());
-        Ty { module: Some(module), name, true_name, size: None, language, kind }
+        Ty {
+            module: Some(module),
+            name,
+            true_name,
+            size: None,
+            language,
+            kind,
+            printer: OnceLock::new(),
+        }
     }
 
     fn unknown(&self, node: &Node, path: &str) -> Error {
-        let scope = match self.own {
-            Some(own) => own.ty.name.clone(),
-            None => self.bound.scope.clone(),
-        };
+        let scope = self.bound.scope.clone();
         let given: Vec<&str> = self.given.iter().map(|given| given.name.as_str()).collect();
         let near = self.bound.near(&self.context, path, &given);
         Error::Name { column: node.column, name: path.to_owned(), scope, near }
@@ -307,7 +325,7 @@ impl<'e> Evaluator<'e> {
             Content::Bytes { module, type_, bytes } => {
                 let ty = self.context.types.get(module, *type_);
                 let home = Home::Bytes(bytes.as_slice().into(), 0);
-                Operand::Datum(Datum { ty, home, bits: None })
+                Operand::Datum(Datum { ty, home, bits: None, pointed: false })
             }
             Content::Memory { module, type_, address } => {
                 let ty = self.context.types.get(module, *type_);
@@ -383,7 +401,7 @@ impl<'e> Evaluator<'e> {
                 bytes.push(0);
                 let of = crate::types::number_type(Encoding::SignedCharacter, 1, Language::C);
                 let ty = array_of(&of, bytes.len() as u64);
-                Datum { ty, home: Home::Bytes(bytes.into(), 0), bits: None }
+                Datum { ty, home: Home::Bytes(bytes.into(), 0), bits: None, pointed: false }
             }
         }
     }
@@ -531,61 +549,6 @@ impl<'e> Evaluator<'e> {
         let what = format!("`{}` is of type {}, no pointer", self.written(of), datum.ty.name);
         self.types(node, what)
     }
-
-    /// A type by its name.
-    fn type_named(&self, name: &crate::syntax::TypeName) -> Result<Arc<Ty>, Error> {
-        let column = name.column;
-        let mut ty = match &name.base {
-            TypeBase::Named(text) => self.find_type(column, text)?,
-            TypeBase::Of(node) => self.datum(node)?.ty,
-            TypeBase::Argument { number, of } => {
-                let of = match (of, self.own) {
-                    (Some(node), _) => self.context.through_reference(&self.datum(node)?),
-                    (None, Some(own)) => own.clone(),
-                    (None, None) => {
-                        let what = "`$0` is a template argument, in printers only".to_owned();
-                        return Err(Error::Types { column, what });
-                    }
-                };
-                let found = member::template_argument(&self.context, &of.ty, *number);
-                let what = format!("{} has no type as argument {number}", of.ty.name);
-                found.ok_or(Error::Types { column, what })?
-            }
-        };
-        for around in &name.around {
-            ty = match around {
-                crate::syntax::Around::Pointer => pointer_to(&ty),
-                crate::syntax::Around::Array(length) => array_of(&ty, *length),
-                crate::syntax::Around::Reference => Arc::new(Ty {
-                    module: ty.module.clone(),
-                    name: format!("{} &", ty.name),
-                    true_name: format!("{} &", ty.name),
-                    size: Some(8),
-                    language: ty.language,
-                    kind: Kind::Reference(Link::Made(ty)),
-                }),
-            };
-        }
-        Ok(ty)
-    }
-
-    fn find_type(&self, column: usize, name: &str) -> Result<Arc<Ty>, Error> {
-        let in_program = || crate::bind::type_named(&self.context, name);
-        // Numbers look the same everywhere; what a program calls `word` is its own.
-        if let Some(ty) = base_named(name, self.language()).or_else(in_program) {
-            return Ok(ty);
-        }
-        let mut near = Vec::new();
-        if let Some(module) = self.context.own_module() {
-            let base = symbols::Name::parse(name).base();
-            let found = module.search(&base, 20).into_iter();
-            let types = found.filter(|found| found.kind == symbols::NameKind::Type);
-            let named = types.map(|f| (symbols::Name::parse(&f.name).base(), f.name));
-            near = crate::bind::nearest(&base, named.collect());
-        }
-        let scope = "the types of the program".to_owned();
-        Err(Error::Name { column, name: name.to_owned(), scope, near })
-    }
 }
 
 /// A byte of raw memory.
@@ -597,5 +560,6 @@ fn byte_type() -> Arc<Ty> {
         size: Some(1),
         language: Language::C,
         kind: Kind::Base(Encoding::Unsigned),
+        printer: OnceLock::new(),
     })
 }

@@ -55,7 +55,7 @@ mod view;
 pub use error::Error;
 pub use evaluate::{Content, Given};
 pub use expression::Expression;
-pub use printers::Printers;
+pub use printers::{PrinterError, Printers};
 pub use show::{Local, Values};
 pub use target::{Loaded, Standing, Target};
 pub use value::{Badge, Children, Format, Lives, Options, Value, ValueKind};

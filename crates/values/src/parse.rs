@@ -12,6 +12,8 @@ use crate::value::Format;
 
 /// Brackets in brackets, operators on operators.
 const DEPTH_MAX: u32 = 100;
+/// Parts of an expression, which may all be in each other: evaluation takes stack for each.
+const NODES_MAX: u32 = 400;
 
 /// What decides where syntax alone does not.
 pub(crate) struct Dialect<'a> {
@@ -32,7 +34,16 @@ pub(crate) struct Parsed {
 
 pub(crate) fn parse(text: &str, dialect: &Dialect<'_>) -> Result<Parsed, Error> {
     let tokens = tokens(text)?;
-    let mut parser = Parser { text, tokens: &tokens, at: 0, dialect, slots: 0, depth: 0 };
+    let mut parser = Parser {
+        text,
+        tokens: &tokens,
+        at: 0,
+        dialect,
+        slots: 0,
+        depth: 0,
+        nodes: 0,
+        prefix_only: false,
+    };
     let (mut format, mut raw) = (None, false);
     if parser.take("/") {
         parser.formats(&mut format, &mut raw)?;
@@ -54,6 +65,9 @@ struct Parser<'a> {
     dialect: &'a Dialect<'a>,
     slots: usize,
     depth: u32,
+    nodes: u32,
+    /// Types have no signs behind them.
+    prefix_only: bool,
 }
 
 impl<'a> Parser<'a> {
@@ -124,7 +138,8 @@ impl<'a> Parser<'a> {
         Error::Syntax { column, what }
     }
 
-    fn node(&self, start: &Token, syntax: Syntax) -> Node {
+    fn node(&mut self, start: &Token, syntax: Syntax) -> Node {
+        self.nodes += 1;
         let end = self.tokens[self.at.saturating_sub(1).min(self.tokens.len() - 1)].range.1;
         let range = (start.range.0, end.max(start.range.0));
         Node { syntax, column: start.column, range }
@@ -135,10 +150,19 @@ impl<'a> Parser<'a> {
             let limit = u64::from(DEPTH_MAX);
             return Err(Error::Limit { column: self.column(), what: "nesting", limit });
         }
+        self.check_size()?;
         self.depth += 1;
         let result = read(self);
         self.depth -= 1;
         result
+    }
+
+    fn check_size(&self) -> Result<(), Error> {
+        if self.nodes <= NODES_MAX {
+            return Ok(());
+        }
+        let (what, limit) = ("the number of operators", u64::from(NODES_MAX));
+        Err(Error::Limit { column: self.column(), what, limit })
     }
 
     fn formats(&mut self, format: &mut Option<Format>, raw: &mut bool) -> Result<(), Error> {
@@ -221,9 +245,10 @@ impl<'a> Parser<'a> {
         let mut left = self.unary()?;
         while let Some((operator, tightness)) = self.operator().filter(|(_, t)| *t >= loosest) {
             self.at += 1;
+            self.check_size()?;
             let of = Box::new(left);
             let syntax = match operator {
-                Operator::As => Syntax::Cast { of, to: self.type_name()?, dynamic: false },
+                Operator::As => Syntax::Cast { of, to: self.type_behind_as()?, dynamic: false },
                 Operator::Repeat => {
                     let count = Box::new(self.deeper(|p| p.binary(tightness + 1))?);
                     Syntax::Repeat { of, count }
@@ -290,6 +315,7 @@ impl<'a> Parser<'a> {
         let mut node = self.primary()?;
         loop {
             let TokenKind::Sign(sign) = self.peek() else { return Ok(node) };
+            self.check_size()?;
             let of = |node| Box::new(node);
             let syntax = match *sign {
                 "." | "->" => {
@@ -487,7 +513,9 @@ impl<'a> Parser<'a> {
         }
         let (at, slots, depth) = (self.at, self.slots, self.depth);
         self.at += 1;
+        let before = std::mem::replace(&mut self.prefix_only, false);
         let name = self.type_name();
+        self.prefix_only = before;
         let closed = self.take(")");
         if let (Ok(name), true) = (name, closed)
             && self.is_type(&name)

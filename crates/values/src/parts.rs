@@ -33,10 +33,13 @@ impl Context<'_> {
                 |_| Home::Absent(Badge::NotKnown("it is in front of a variable".to_owned())),
                 |offset| home.at(offset),
             );
-            return Datum { ty, home, bits: None };
+            return Datum { ty, home, bits: None, pointed: true };
         }
         match self.bits(pointer) {
-            Ok(address) => Datum::at(ty, model::Address(address as u64)),
+            Ok(address) => {
+                let home = Home::Memory(model::Address(address as u64));
+                Datum { ty, home, bits: None, pointed: true }
+            }
             Err(badge) => Datum::absent(ty, badge),
         }
     }
@@ -75,7 +78,7 @@ impl Context<'_> {
             _ if index < 0 => Home::Absent(Badge::OptimisedOut),
             home => home.at(offset),
         };
-        Datum { ty: row, home, bits: None }
+        Datum { ty: row, home, bits: None, pointed: false }
     }
 
     /// The variant of a Rust enum that a value has.

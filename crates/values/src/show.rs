@@ -14,7 +14,7 @@ use crate::target::Target;
 use crate::text::Line;
 use crate::types::{Kind, Types};
 use crate::value::{Children, Options, Value, ValueKind};
-use crate::view::{Pointee, Shown, View};
+use crate::view::{Body, Pointee, Shown, View};
 
 /// Values in one answer.
 const VALUES_MAX: u32 = 50_000;
@@ -89,7 +89,7 @@ impl Values {
         };
         let context = Context { raw: options.raw, ..context };
         let text = expression.text();
-        let evaluator = Evaluator { context, bound: &bound, text, given, own: None };
+        let evaluator = Evaluator { context, bound: &bound, text, given, own: None, names: &[] };
         let datum = evaluator.datum(&bound.parsed.root)?;
         let (from, to) = bound.parsed.root.range;
         let bare = text.get(from..to).unwrap_or(text).trim().to_owned();
@@ -111,7 +111,7 @@ impl Values {
         let context = self.context(target, &budget, false);
         let bound = condition.bound(&context)?;
         let text = condition.text();
-        let evaluator = Evaluator { context, bound: &bound, text, given, own: None };
+        let evaluator = Evaluator { context, bound: &bound, text, given, own: None, names: &[] };
         evaluator.truth(&bound.parsed.root)
     }
 
@@ -148,10 +148,17 @@ impl Builder<'_> {
         let mut line = Line::new(self.options.text_max as usize, self.options.format);
         context.write_shown(&mut line, &shown);
         let (text, mut badges) = line.finish();
+        badges.extend(shown.badge.clone());
         let children = match context.part_count(&shown) {
             Some(0) => Children::None,
             Some(count) => Children::Count(count),
             None => Children::Unknown,
+        };
+        let actual_type = match &shown.view {
+            View::Pointer(Pointee::Open(inner)) => {
+                shown.actual_type.clone().or_else(|| inner.actual_type.clone())
+            }
+            _ => shown.actual_type.clone(),
         };
         let mut unfolded = Vec::new();
         if depth > 0 && children != Children::None {
@@ -160,14 +167,18 @@ impl Builder<'_> {
             self.left.set(self.left.get().saturating_sub(found.parts.len() as u32));
             let rust = shown.datum.ty.is_rust();
             // Below an actual type, members are those of another type than the expression has.
-            let by_number = shown.actual_type.is_some();
+            let by_number = actual_type.is_some();
             for (part, number) in found.parts.into_iter().zip(first..) {
                 let step = match &part.step {
                     crate::view::Step::Member(_) if by_number => crate::view::Step::Number(number),
                     step => step.clone(),
                 };
                 let path = path::part(&expression, &step, found.behind_pointer, rust);
-                let name = if part.name == "*" { path.clone() } else { part.name };
+                let name = match (part.name.as_str(), &step) {
+                    ("*", crate::view::Step::Star) => path.clone(),
+                    ("*", _) => format!("*{name}"),
+                    _ => part.name,
+                };
                 unfolded.push(self.build(&part.datum, name, path, depth - 1, 0));
             }
             badges.extend(found.trouble);
@@ -177,9 +188,9 @@ impl Builder<'_> {
             name,
             expression,
             type_name: datum.ty.name.clone(),
-            actual_type: shown.actual_type.clone(),
+            actual_type,
             text,
-            kind: kind(&shown),
+            kind: kind(context, &shown),
             lives: plain.lives(context.size(&plain.ty).unwrap_or(0)),
             children,
             badges,
@@ -188,9 +199,17 @@ impl Builder<'_> {
     }
 }
 
-fn kind(shown: &Shown) -> ValueKind {
+fn kind(context: &Context<'_>, shown: &Shown) -> ValueKind {
     match &shown.view {
-        View::Printed(printed) => return printed.kind,
+        View::Printed(printed) => {
+            return match &printed.body {
+                Body::Instead(inner) => {
+                    let context = context.deeper();
+                    kind(&context, &context.shown(inner))
+                }
+                _ => printed.kind,
+            };
+        }
         View::Array { .. } => return ValueKind::Sequence,
         View::Pointer(Pointee::Open(_) | Pointee::Whole(_)) => return ValueKind::Pointer,
         View::Parts(_) => return ValueKind::Structure,

@@ -1,13 +1,15 @@
 //! Types, looked up once and kept: what [`symbols::Type`] says, seen through typedefs and
 //! qualifiers, and types that the program does not have (`&x`, `*p@4`, numbers of literals).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustc_hash::FxHashMap;
 use symbols::{
     Composite, Count, Dimension, Encoding, Enumeration, Language, Module, Name, NameKind, TypeId,
     TypeKind,
 };
+
+use crate::printers::Printer;
 
 /// Typedefs of typedefs.
 const HOPS_MAX: usize = 64;
@@ -27,6 +29,8 @@ pub(crate) struct Ty {
     pub size: Option<u64>,
     pub language: Language,
     pub kind: Kind,
+    /// How it is shown, once that was looked for.
+    pub printer: OnceLock<Option<Arc<Printer>>>,
 }
 
 #[derive(Debug)]
@@ -94,7 +98,8 @@ impl Ty {
 
     fn plain(name: &str, size: Option<u64>, language: Language, kind: Kind) -> Ty {
         let name = name.to_owned();
-        Ty { module: None, true_name: name.clone(), name, size, language, kind }
+        let printer = OnceLock::new();
+        Ty { module: None, true_name: name.clone(), name, size, language, kind, printer }
     }
 }
 
@@ -243,6 +248,7 @@ fn read(module: &Arc<Module>, id: Option<TypeId>) -> Ty {
             size: found.size,
             language,
             kind: kind(found.kind),
+            printer: OnceLock::new(),
         };
     }
     Ty::plain(&name, None, language, Kind::Other("typedefs without an end".to_owned()))
@@ -328,13 +334,29 @@ pub(crate) fn row_of(types: &Types, ty: &Ty, array: &ArrayKind) -> Arc<Ty> {
     let kind = Kind::Array(ArrayKind { element: array.element.clone(), dimensions: rest.to_vec() });
     let module = ty.module.clone();
     let true_name = name.clone();
-    Arc::new(Ty { module, name, true_name, size, language: ty.language, kind })
+    Arc::new(Ty {
+        module,
+        name,
+        true_name,
+        size,
+        language: ty.language,
+        kind,
+        printer: OnceLock::new(),
+    })
 }
 
 fn made(of: &Ty, name: String, size: Option<u64>, kind: Kind) -> Arc<Ty> {
     let module = of.module.clone();
     let true_name = name.clone();
-    Arc::new(Ty { module, name, true_name, size, language: of.language, kind })
+    Arc::new(Ty {
+        module,
+        name,
+        true_name,
+        size,
+        language: of.language,
+        kind,
+        printer: OnceLock::new(),
+    })
 }
 
 /// Base types by the names that people write; sizes are those of x86-64 Linux.

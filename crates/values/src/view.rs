@@ -41,6 +41,8 @@ pub(crate) struct Shown {
     /// If a table of functions tells it, and it is not the declared one.
     pub actual_type: Option<String>,
     pub view: View,
+    /// Why it is not shown by its printer.
+    pub badge: Option<Badge>,
 }
 
 /// What there is below a value.
@@ -75,7 +77,6 @@ pub(crate) struct Printed {
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "printers come next")]
 pub(crate) enum Body {
     Nothing,
     /// Characters of so many bytes each, so many of them or up to a zero.
@@ -104,35 +105,42 @@ impl Context<'_> {
         let context = self.deeper();
         if context.nesting == 0 {
             let datum = Datum::absent(std::sync::Arc::clone(&datum.ty), Badge::TooMuch);
-            return Shown { datum, actual_type: None, view: View::Leaf };
+            return Shown { datum, actual_type: None, view: View::Leaf, badge: None };
         }
         context.shown_here(datum)
     }
 
     fn shown_here(&self, datum: &Datum) -> Shown {
         let declared = self.through_reference(datum);
-        let actual = if self.raw { None } else { self.actual(&declared) };
+        // What no pointer led to is what it is declared to be.
+        let may_differ = declared.pointed || is_trait_object(&declared.ty);
+        let actual = if self.raw || !may_differ { None } else { self.actual(&declared) };
         if let Some(actual) = actual {
             let actual_type = Some(actual.ty.name.clone());
             if is_trait_object(&declared.ty) {
-                let inner = Shown { view: self.view(&actual), datum: actual, actual_type: None };
+                let inner = self.viewed(actual, None);
                 let view = View::Pointer(Pointee::Open(Box::new(inner)));
-                return Shown { datum: declared, actual_type, view };
+                return Shown { datum: declared, actual_type, view, badge: None };
             }
-            return Shown { view: self.view(&actual), datum: actual, actual_type };
+            return self.viewed(actual, actual_type);
         }
-        Shown { view: self.view(&declared), datum: declared, actual_type: None }
+        self.viewed(declared, None)
+    }
+
+    fn viewed(&self, datum: Datum, actual_type: Option<String>) -> Shown {
+        if let crate::datum::Home::Absent(_) = datum.home {
+            return Shown { datum, actual_type, view: View::Leaf, badge: None };
+        }
+        match self.printed(&datum) {
+            Ok(Some(printed)) => {
+                Shown { datum, actual_type, view: View::Printed(printed), badge: None }
+            }
+            Ok(None) => Shown { view: self.view(&datum), datum, actual_type, badge: None },
+            Err(badge) => Shown { view: self.view(&datum), datum, actual_type, badge: Some(badge) },
+        }
     }
 
     fn view(&self, datum: &Datum) -> View {
-        if let crate::datum::Home::Absent(_) = datum.home {
-            return View::Leaf;
-        }
-        if !self.raw
-            && let Some(printed) = self.printed(datum)
-        {
-            return View::Printed(printed);
-        }
         match &datum.ty.kind {
             Kind::Composite(composite) if !composite.declaration => {
                 View::Parts(self.members(datum, composite))
@@ -171,6 +179,10 @@ impl Context<'_> {
         let mut parts = Vec::new();
         for base in &composite.bases {
             let datum = self.part(of, &base.place, base.type_);
+            let empty = |c: &Composite| c.bases.is_empty() && c.members.is_empty();
+            if !self.raw && datum.ty.composite().is_some_and(empty) {
+                continue;
+            }
             let name = datum.ty.name.clone();
             parts.push(Part { name, step: Step::Number(parts.len() as u64), datum });
         }
@@ -253,7 +265,7 @@ impl Context<'_> {
         if context.nesting == 0 || self.raw {
             return None;
         }
-        match context.printed(datum)?.body {
+        match context.printed(datum).ok()??.body {
             Body::Instead(inner) => Some(*inner),
             _ => None,
         }

@@ -43,7 +43,7 @@ impl<'e> Evaluator<'e> {
             | Kind::MemberPointer { .. } => {
                 // As reinterpreting what is in its place.
                 let datum = self.context.through_reference(&self.to_datum(operand));
-                Ok(Operand::Datum(Datum { ty, home: datum.home, bits: None }))
+                Ok(Operand::Datum(Datum { ty, home: datum.home, bits: None, pointed: false }))
             }
             Kind::Void | Kind::Function | Kind::Other(_) => {
                 self.types(node, format!("there are no values of type {}", ty.name))
@@ -161,7 +161,7 @@ impl<'e> Evaluator<'e> {
         let is_boolean = matches!(ty.kind, Kind::Base(symbols::Encoding::Boolean));
         let bits =
             if is_boolean { u128::from(int.bits != 0) } else { int.converted(width, signed).bits };
-        Ok(Operand::Datum(Datum { ty, home: Home::Number(bits), bits: None }))
+        Ok(Operand::Datum(Datum { ty, home: Home::Number(bits), bits: None, pointed: false }))
     }
 }
 

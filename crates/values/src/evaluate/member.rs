@@ -353,7 +353,7 @@ pub(crate) fn content(context: &Context<'_>, datum: &Datum) -> Result<Option<Vec
         }
         _ => {}
     }
-    let Some(printed) = context.printed(&datum) else { return Ok(None) };
+    let Some(printed) = context.printed(&datum)? else { return Ok(None) };
     match printed.body {
         Body::Text { address, size: 1, length } => {
             let length = length.and_then(|length| usize::try_from(length).ok());
@@ -386,7 +386,12 @@ pub(crate) fn template_argument(context: &Context<'_>, ty: &Ty, number: usize) -
 pub(super) fn register(context: &Context<'_>, name: &str) -> Option<Datum> {
     if let Some((number, width, first)) = narrow_register(name) {
         let ty = number_type(Encoding::Unsigned, width / 8, Language::C);
-        return Some(Datum { ty, home: in_register(number, first, width), bits: None });
+        return Some(Datum {
+            ty,
+            home: in_register(number, first, width),
+            bits: None,
+            pointed: false,
+        });
     }
     if let Some(number) = register_number(name) {
         let void = || pointer_to(&crate::types::void());
@@ -397,7 +402,7 @@ pub(super) fn register(context: &Context<'_>, name: &str) -> Option<Datum> {
             _ => number_type(Encoding::Signed, 8, Language::C),
         };
         let bits = ty.size.unwrap_or(8) * 8;
-        return Some(Datum { ty, home: in_register(number, 0, bits), bits: None });
+        return Some(Datum { ty, home: in_register(number, 0, bits), bits: None, pointed: false });
     }
     let value = context.target.named_register(name)?;
     Some(Datum::number(number_type(Encoding::Unsigned, 8, Language::C), u128::from(value)))
@@ -457,5 +462,5 @@ fn vector_view(register: &str, view: &str) -> Option<Datum> {
     let language = if size == 1 { Language::Rust } else { Language::C };
     let element = number_type(encoding, size, language);
     let ty = if size == 16 { element } else { array_of(&element, 16 / size) };
-    Some(Datum { ty, home: in_register(number, 0, 128), bits: None })
+    Some(Datum { ty, home: in_register(number, 0, 128), bits: None, pointed: false })
 }

@@ -144,8 +144,10 @@ impl Parser<'_> {
         self.qualifiers();
         let (sure, column) = (self.at > first, self.column());
         let base = self.type_base()?;
+        let sure = sure || matches!(&base, TypeBase::Named(name) if name.contains('<'));
         let mut around = Vec::new();
-        loop {
+        // Behind `as`, a sign is an operator.
+        while !self.prefix_only {
             self.qualifiers();
             if self.take("*") {
                 around.push(Around::Pointer);
@@ -170,6 +172,14 @@ impl Parser<'_> {
         let from = around.len() - arrays;
         around[from..].reverse();
         Ok(TypeName { base, around, sure, column })
+    }
+
+    /// A type behind `as`.
+    pub(super) fn type_behind_as(&mut self) -> Result<TypeName, Error> {
+        let before = std::mem::replace(&mut self.prefix_only, true);
+        let name = self.type_name();
+        self.prefix_only = before;
+        name
     }
 
     fn type_name_inner_deep(&mut self) -> Result<TypeName, Error> {

@@ -34,7 +34,8 @@ def told(value, depth):
     kind = value.type.strip_typedefs()
     code = kind.code
     if code in (gdb.TYPE_CODE_REF, gdb.TYPE_CODE_RVALUE_REF):
-        return told(value.referenced_value(), depth)
+        target = value.referenced_value()
+        return told(target.cast(target.dynamic_type), depth)
     printer = gdb.default_visualizer(value)
     if printer is not None:
         hint = printer.display_hint() if hasattr(printer, "display_hint") else None
