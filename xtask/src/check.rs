@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::{tidy, workspace};
+use crate::{client, tidy, workspace};
 
 enum Outcome {
     Passed,
@@ -16,12 +16,14 @@ enum Outcome {
 
 type Step = (&'static str, fn() -> Result<Outcome>);
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 10] = [
     ("recordings", recordings),
     ("format", || cargo(&["fmt", "--all", "--check"])),
     ("tidy", || tidy::run().map(|()| Outcome::Passed)),
     ("lints", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
     ("tests", tests),
+    ("client", client_bundle),
+    ("browser", browser),
     ("commands of the README", readme),
     ("documentation", documentation),
     ("cargo-deny", deny),
@@ -104,6 +106,23 @@ fn commands(markdown: &str) -> Vec<&str> {
         }
     }
     commands
+}
+
+const NO_NODE: &str = "there is no Node 20.19 or later, which the page is built and tested with";
+
+fn client_bundle() -> Result<Outcome> {
+    if !client::has_node() {
+        return Ok(Outcome::Skipped(NO_NODE));
+    }
+    client::check().map(|()| Outcome::Passed)
+}
+
+/// Behind `client_bundle`, which installs what it needs.
+fn browser() -> Result<Outcome> {
+    if !client::has_node() {
+        return Ok(Outcome::Skipped(NO_NODE));
+    }
+    client::browser().map(|()| Outcome::Passed)
 }
 
 fn documentation() -> Result<Outcome> {

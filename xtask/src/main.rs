@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod client;
 mod tidy;
 mod workspace;
 

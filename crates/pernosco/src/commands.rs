@@ -8,6 +8,7 @@ mod package;
 mod piece;
 mod query;
 mod replay;
+mod serve;
 mod shard;
 mod trace;
 
@@ -40,6 +41,8 @@ pub enum Command {
     /// Re-execute a piece of a recording from a checkpoint: the work of one process of `replay`
     #[command(hide = true)]
     ReplayPiece(piece::PieceArguments),
+    /// Debug a recording in the browser; needs its database
+    Serve(serve::ServeArguments),
     /// Show what is in a recording, without replaying it
     #[command(subcommand)]
     Trace(trace::Command),
@@ -56,6 +59,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::QueryWorker(arguments) => query::worker(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::ReplayPiece(arguments) => piece::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
         Command::Trace(command) => trace::run(command),
     }
 }

@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("query", &["index", "store", "replay", "rr-trace", "machine", "symbols", "values", "model"]),
     ("gdb-remote", &["query", "model"]),
     ("confine", &[]),
-    ("serve", &["query", "gdb-remote", "confine", "model"]),
+    ("serve", &["confine"]),
     (
         "pernosco",
         &[
@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(check_one("replay", "machine", None), 0);
         assert_eq!(check_one("machine", "replay", None), 1);
         assert_eq!(check_one("machine", "replay", Some("dev")), 1);
-        assert_eq!(check_one("server", "replay", None), 1);
+        assert_eq!(check_one("serve", "replay", None), 1);
     }
 
     #[test]

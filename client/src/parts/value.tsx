@@ -1,0 +1,93 @@
+// A value: its text, coloured by what it is, its badges, and a click that asks where it came from.
+
+import type { Focus, Value as ValueNoun } from "../protocol/types";
+import { acted } from "../protocol/use_answer";
+import { data, focus, go, whole } from "../state/focus";
+import { show, shown } from "../state/layout";
+import { hashOf } from "../state/url";
+import { isPlain } from "./link";
+import { valueMenu } from "./menu";
+
+const BADGES: Record<string, string> = {
+  "optimised-out": "optimised out",
+  "not-readable": "not readable",
+  "not-yet-assigned": "not yet assigned",
+  changed: "changed",
+  freed: "freed",
+};
+
+/** What a text looks like: decides its colour only. */
+export function textKind(text: string): string {
+  if (/^[LuU8]*"/.test(text) || /^[LuU]?'/.test(text)) return "string";
+  if (/^[-+]?(\d|0x|inf|nan|\.)/i.test(text)) return "number";
+  if (/^(true|false|null|nullptr|None|NULL)\b/.test(text)) return "keyword";
+  return "plain";
+}
+
+/** Makes a value the data that Dataflow and Accesses are about; the moment stays. */
+export function pick(path: string, at?: Focus): void {
+  acted();
+  const now = focus.peek();
+  if (at && now && (at.moment !== now.moment || at.frame !== now.frame)) {
+    const { task, moment, frame } = at;
+    go({ moment, ...(task === undefined ? {} : { task }), frame: frame ?? null, data: path });
+  } else go({ data: path });
+  if (!["dataflow", "accesses", "memory"].some(shown)) show("dataflow");
+}
+
+interface Properties {
+  value: ValueNoun;
+  /** Where it was read, if not at the focus. */
+  at?: Focus | undefined;
+  name?: boolean;
+  changed?: boolean;
+}
+
+export function Value({ value, at, name, changed }: Properties) {
+  const text = value.text ?? "";
+  const path = value.path;
+  const kind = textKind(text);
+  const badges = [...(value.badges ?? [])];
+  if (changed && !badges.includes("changed")) badges.push("changed");
+  const title = [value.type, value.address && `at ${value.address}`].filter(Boolean).join("\n");
+  const picked = path !== undefined && data.value?.text === path;
+  const shownText = text.length > 400 ? `${text.slice(0, 400)}…` : text;
+  const click = (event: MouseEvent) => {
+    if (!isPlain(event) || !path) return;
+    event.preventDefault();
+    event.stopPropagation();
+    pick(path, at);
+  };
+  const to = path ? whole.peek() : null;
+  return (
+    <span class="value-part">
+      {name && value.name ? (
+        <>
+          <span class="value-name">{value.name}</span>
+          <span class="punctuation">=</span>
+        </>
+      ) : null}
+      {path && to ? (
+        <a
+          class={`value ${kind}${picked ? " picked" : ""}`}
+          href={hashOf({ focus: to.focus, data: { text: path, at: at ?? to.focus } })}
+          onClick={click}
+          onContextMenu={(event) => valueMenu(event, value)}
+          title={`${title}${title ? "\n" : ""}Click: where it came from`}
+          tabIndex={-1}
+        >
+          {shownText || "?"}
+        </a>
+      ) : (
+        <span class={`value ${kind}`} title={title}>
+          {shownText}
+        </span>
+      )}
+      {badges.map((it) => (
+        <span key={it} class={`badge badge-${it}`}>
+          {BADGES[it] ?? it.replaceAll("-", " ")}
+        </span>
+      ))}
+    </span>
+  );
+}
