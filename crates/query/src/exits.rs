@@ -125,7 +125,7 @@ pub fn result(
     let stack = Stack::at(engine, there)?;
     let view = FrameView::new(engine, there, &stack, 0, None)?;
     let options = Options { text_max: 60, ..Options::default() };
-    Ok(view.show(engine, "ret", &[given], &options).ok().map(|value| ValueRow::new(&value)))
+    Ok(view.show(engine, "$ret", &[given], &options).ok().map(|value| ValueRow::new(&value)))
 }
 
 /// The result as expressions know it: `ret`.

@@ -108,11 +108,15 @@ impl Modules {
         let symbols = module.symbols()?;
         // Of the segment that the beginning of the mapping is of.
         let page = model::PAGE_SIZE;
-        let mut segments = symbols.image().segments.iter();
-        let segment = segments.find(|segment| {
-            let start = segment.file_offset / page * page;
-            let end = segment.file_offset + segment.file_size.max(1);
-            (start..end).contains(&mapped.offset)
+        let segments = &symbols.image().segments;
+        let start = |segment: &symbols::Segment| segment.file_offset / page * page;
+        // Two segments may share a page of the file: a mapping begins with its own.
+        let begins = segments.iter().find(|segment| start(segment) == mapped.offset);
+        let segment = begins.or_else(|| {
+            segments.iter().find(|segment| {
+                let end = segment.file_offset.saturating_add(segment.file_size.max(1));
+                (start(segment)..end).contains(&mapped.offset)
+            })
         })?;
         let link = segment.range.start.0.wrapping_sub(segment.file_offset);
         let bias = mapped.range.start.0.wrapping_sub(mapped.offset).wrapping_sub(link);

@@ -3,6 +3,7 @@
 mod callees;
 mod disassembly;
 mod executions;
+mod lines;
 mod overview;
 mod state;
 mod step;
@@ -42,6 +43,7 @@ const QUESTIONS: &[Question] = &[
     Question { name: "histogram", arguments: EXECUTIONS, answer: executions::histogram },
     Question { name: "callees", arguments: &["frame"], answer: callees::answer },
     Question { name: "instructions", arguments: &["count"], answer: callees::instructions },
+    Question { name: "lines", arguments: &["file", "from", "to"], answer: lines::answer },
     Question { name: "step", arguments: &["kind"], answer: step::answer },
     Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },
 ];

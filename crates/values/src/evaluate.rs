@@ -248,10 +248,11 @@ impl<'e> Evaluator<'e> {
             };
         }
         let context = &self.context;
+        // Who gives a name means it, even where something far away has the same.
+        if let Some(given) = self.given.iter().find(|given| given.name == path) {
+            return Ok(self.given(given));
+        }
         let Some(resolved) = self.bound.resolve(context, slot, path, outward) else {
-            if let Some(given) = self.given.iter().find(|given| given.name == path) {
-                return Ok(self.given(given));
-            }
             if outward > 0 {
                 let (name, scope) = (format!("{path}~{outward}"), self.bound.scope.clone());
                 return Err(Error::Name { column: node.column, name, scope, near: Vec::new() });

@@ -280,7 +280,7 @@ fn row(
         here.moment = arguments_at(engine, here, space, execution.moment)?;
     }
     let stack = Stack::innermost(engine, here, &execution.frame)?;
-    let view = FrameView::new(engine, here, &stack, 0, None)?;
+    let view = FrameView::new(engine, here, &stack, 0, is_call.then_some(0))?;
     let ended = match is_call {
         true => Some(exit(engine, tid, &execution.frame)?),
         false => None,
@@ -323,7 +323,7 @@ fn row(
     Ok(Some(Row {
         moment: MomentText(here.moment),
         task,
-        place: spot.innermost(),
+        place: spot.place(id.inlined as usize),
         frame: id,
         arguments,
         exit: ended.and_then(|ended| ended.moment).map(MomentText),

@@ -67,7 +67,9 @@ fn line(row: &Map<String, Value>) -> String {
         };
     };
     for name in FIRST {
-        let repeated = name == "function" && row.contains_key("place");
+        // What the place says already.
+        let function = row.get("place").and_then(|place| place.get("function"));
+        let repeated = name == "function" && function == row.get("function");
         if let Some(value) = row.get(name).filter(|_| !repeated) {
             add(name, value);
         }
