@@ -27,6 +27,7 @@ mod owner;
 mod parallel;
 mod prologue;
 mod ranges;
+mod rules;
 mod search;
 mod sources;
 mod symtab;
@@ -51,6 +52,7 @@ pub use lookup::{FunctionCode, NamedThing};
 pub use module::{Memory, Module, Options};
 pub use names::{GroupKind, Name, NamePart, demangle};
 pub use ranges::{LinkAddress, LinkRange};
+pub use rules::PlaceRule;
 pub use search::Found;
 pub use symtab::{Symbol, SymbolKind};
 pub use types::{

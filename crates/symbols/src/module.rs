@@ -15,6 +15,7 @@ use crate::lines::{Line, LineRange, SourceFile};
 use crate::locator::Locator;
 use crate::lookup::{FunctionCode, NamedThing};
 use crate::owner::Owner;
+use crate::rules::PlaceRule;
 use crate::search::Found;
 use crate::symtab::Symbol;
 use crate::types::{Dimension, MemberPlace, Signature, Type, TypeId};
@@ -234,6 +235,12 @@ impl Module {
         frame: &dyn Frame,
     ) -> Result<Location, Error> {
         self.with(|debug| debug.locate(variable, address.0, frame))
+    }
+
+    /// Where a variable is in every frame at an address, if that is a simple rule: for who asks
+    /// often. The address is as for [`Module::locate`], which says the same.
+    pub fn place_rule(&self, variable: DieId, address: LinkAddress) -> Option<PlaceRule> {
+        self.with(|debug| debug.place_rule(variable, address.0))
     }
 
     /// The address of a member or base whose place depends on the value at `object`.

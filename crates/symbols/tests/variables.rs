@@ -11,7 +11,8 @@ use model::Address;
 use object::{Object as _, ObjectSegment as _};
 use serde_json::Value;
 use symbols::{
-    Encoding, Error, Frame, LinkAddress, Location, Module, NameKind, Place, Saved, TypeKind,
+    Encoding, Error, Frame, LinkAddress, Location, Module, NameKind, Place, PlaceRule, Saved,
+    TypeKind,
 };
 
 const NAMES: [&str; 17] = [
@@ -104,6 +105,7 @@ struct Tally {
     optimised_out: usize,
     entry_values: usize,
     skipped: usize,
+    rules: usize,
 }
 
 fn number(value: &Value) -> u64 {
@@ -156,6 +158,14 @@ fn compare_variables(
             }
             Err(error) => panic!("{what}: {name}: {error}; gdb: {told}"),
         };
+        if let Some(rule) = module.place_rule(variable.id, address) {
+            assert_eq!(
+                by_rule(module, frame, rule, address),
+                location.pieces[0].place,
+                "{what}: {name}"
+            );
+            tally.rules += 1;
+        }
         let type_ = plain_type(module, variable.type_);
         let size = type_.as_ref().and_then(|t| t.size).unwrap_or(0) as usize;
         match kind {
@@ -204,6 +214,22 @@ fn compare_variables(
     let names: Vec<&str> = told.iter().map(|t| t[0].as_str().unwrap()).collect();
     for variable in found {
         assert!(names.contains(&variable.name.as_str()), "{what}: gdb has no {variable:?}");
+    }
+}
+
+/// Where the simple rule says that a variable is.
+fn by_rule(module: &Module, frame: &TestFrame<'_>, rule: PlaceRule, address: LinkAddress) -> Place {
+    let behind = |base: u64, offset: i64| Place::Memory(Address(base.wrapping_add_signed(offset)));
+    match rule {
+        PlaceRule::Cfa(offset) => {
+            let cfa = module.caller(address, frame).unwrap().unwrap().cfa;
+            behind(cfa.0, offset)
+        }
+        PlaceRule::Based { register, offset } => {
+            behind(frame.register(register).unwrap() as u64, offset)
+        }
+        PlaceRule::Register(register) => Place::Register(register),
+        PlaceRule::Fixed(address) => Place::Memory(address.loaded(frame.bias)),
     }
 }
 
@@ -354,6 +380,7 @@ fn flavours(
 fn in_c() {
     let options = [["-O0", "-gdwarf-4"], ["-O0", "-gdwarf-5"], ["-Og", "-gdwarf-5"]];
     let tally = check_all(flavours(support::c, &options), 30);
+    assert!(tally.rules > 300, "{}", tally.rules);
     assert!(tally.values > 300 && tally.places > 30 && tally.stops > 50);
 }
 

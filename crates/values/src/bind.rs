@@ -3,10 +3,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use symbols::{Activation, DieId, Language, LinkAddress, Module, Name, NameKind, TypeId, Variable};
+use symbols::{Activation, Language, LinkAddress, Module, Name, NameKind, Variable};
 
 use crate::datum::Context;
 use crate::error::Error;
+use crate::known::Known;
 use crate::parse::{Dialect, Parsed, parse};
 use crate::parts::member_names;
 use crate::types::{base_named, normal};
@@ -30,18 +31,12 @@ pub(crate) struct Bound {
     function: Option<Activation>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum Resolved {
-    Variable {
-        module: Arc<Module>,
-        id: DieId,
-        type_: Option<TypeId>,
-    },
+    Variable(Known),
     /// A member of what a variable (`this`) points to.
     Inherent {
-        module: Arc<Module>,
-        id: DieId,
-        type_: Option<TypeId>,
+        of: Known,
         member: String,
     },
     Function {
@@ -109,13 +104,13 @@ impl Bound {
         slot: usize,
         path: &str,
         outward: u32,
-    ) -> Option<Resolved> {
+    ) -> Option<&Resolved> {
         let known = self.names.get(slot)?;
         if let Some(resolved) = known.get() {
-            return Some(resolved.clone());
+            return Some(resolved);
         }
         let resolved = self.lookup(context).resolve(path, outward)?;
-        Some(known.get_or_init(|| resolved).clone())
+        Some(known.get_or_init(|| resolved))
     }
 
     fn lookup<'l>(&'l self, context: &'l Context<'l>) -> Lookup<'l> {
@@ -222,7 +217,7 @@ impl Lookup<'_> {
         let own = self.context.own_module();
         if let (Some(module), Some(variable)) = (own, self.local(path, outward)) {
             let (id, type_) = (variable.id, variable.type_);
-            return Some(Resolved::Variable { module: Arc::clone(module), id, type_ });
+            return Some(Resolved::Variable(Known::new(self.context, module, id, type_)));
         }
         if outward > 0 {
             return None;
@@ -239,9 +234,7 @@ impl Lookup<'_> {
             let inner = self.context.types.follow(&ty, ty.target()?);
             let names = member_names(self.context, &inner);
             names.iter().any(|known| known == member).then(|| Resolved::Inherent {
-                module: Arc::clone(module),
-                id: variable.id,
-                type_: variable.type_,
+                of: Known::new(self.context, module, variable.id, variable.type_),
                 member: member.to_owned(),
             })
         };
@@ -275,7 +268,8 @@ impl Lookup<'_> {
             match best.map(|thing| (thing.kind, thing.full_name)) {
                 Some((NameKind::Variable, _)) => {
                     let type_ = module.type_of(id);
-                    return Some(Resolved::Variable { module, id, type_ });
+                    let known = Known::new(self.context, &module, id, type_);
+                    return Some(Resolved::Variable(known));
                 }
                 Some((NameKind::Enumerator, _)) => {
                     let Some(value) = module.constant(id) else { continue };

@@ -17,7 +17,7 @@ use crate::datum::{Context, Datum, Home};
 use crate::error::Error;
 use crate::number::{Int, float, integer_type, type_of_int};
 use crate::syntax::{Node, Syntax, Unary};
-use crate::types::{Kind, Ty, array_of, base_named, pointer_to};
+use crate::types::{Kind, Ty, array_of, pointer_to};
 use crate::value::Badge;
 
 /// Something that the caller knows by a name.
@@ -122,9 +122,7 @@ impl<'e> Evaluator<'e> {
     pub fn evaluate(&self, node: &Node) -> Result<Operand, Error> {
         let boxed = |int, literal| Ok(Operand::Int { int, literal });
         match &node.syntax {
-            Syntax::Integer { value, suffix, decimal } => {
-                self.integer(node, *value, suffix, *decimal)
-            }
+            Syntax::Integer { int, literal } => boxed(*int, *literal),
             Syntax::Float { value, single } => {
                 Ok(Operand::Float { value: *value, single: *single, literal: true })
             }
@@ -187,47 +185,6 @@ impl<'e> Evaluator<'e> {
         Ok(Operand::Int { int: Int::new(u128::from(size), 64, false), literal: false })
     }
 
-    fn integer(
-        &self,
-        node: &Node,
-        value: u128,
-        suffix: &str,
-        decimal: bool,
-    ) -> Result<Operand, Error> {
-        if suffix == "p" {
-            return Ok(Operand::Int { int: Int::new(0, 64, false), literal: true });
-        }
-        let suffix = suffix.trim_start_matches('_').to_lowercase();
-        if let Some(ty) = base_named(&suffix, Language::Rust)
-            && let Some((width, signed)) = integer_type(&ty)
-        {
-            return Ok(Operand::Int { int: Int::new(value, width, signed), literal: false });
-        }
-        let fits = |width: u64, signed: bool| {
-            value <= crate::datum::mask(if signed { width - 1 } else { width })
-        };
-        let (unsigned, long) = match suffix.as_str() {
-            "" => (false, false),
-            "u" => (true, false),
-            "l" | "ll" | "z" => (false, true),
-            "ul" | "ull" | "lu" | "llu" | "uz" | "zu" => (true, true),
-            _ => {
-                let what = format!("numbers have no suffix `{suffix}`");
-                return Err(Error::Syntax { column: node.column, what });
-            }
-        };
-        // C17, 6.4.4.1: the first type of the list that it fits.
-        let widths: &[u64] = if long { &[64, 128] } else { &[32, 64, 128] };
-        let mut choices = widths.iter().flat_map(|width| [(*width, true), (*width, false)]);
-        let chosen = choices.find(|(width, signed)| {
-            let allowed = if *signed { !unsigned } else { unsigned || !decimal || *width == 128 };
-            allowed && fits(*width, *signed)
-        });
-        let (width, signed) = chosen.unwrap_or((128, false));
-        let literal = suffix.is_empty();
-        Ok(Operand::Int { int: Int::new(value, width, signed), literal })
-    }
-
     fn name(&self, node: &Node, path: &str, slot: usize, outward: u32) -> Result<Operand, Error> {
         if outward == 0
             && let Some(own) = self.own
@@ -259,24 +216,22 @@ impl<'e> Evaluator<'e> {
             }
             return Err(self.unknown(node, path));
         };
-        let unloaded = || {
-            let badge = Badge::NotKnown("its module is not loaded".to_owned());
-            self.absent(node, badge)
+        let absent = |badge| self.absent(node, badge);
+        let loaded = |module: &Arc<symbols::Module>, address: symbols::LinkAddress| {
+            let unloaded = || absent(Badge::NotKnown("its module is not loaded".to_owned()));
+            let number = context.number_of(module).ok_or_else(unloaded)?;
+            Ok::<_, Error>(address.loaded(context.target.modules()[number].bias))
         };
-        let number = |module| context.number_of(module).ok_or_else(unloaded);
-        let bias = |number: usize| context.target.modules()[number].bias;
         Ok(Operand::Datum(match resolved {
-            Resolved::Variable { module, id, type_ } => {
-                context.variable(number(&module)?, id, type_)
-            }
-            Resolved::Inherent { module, id, type_, member } => {
-                let pointer = context.variable(number(&module)?, id, type_);
+            Resolved::Variable(known) => known.datum(context).map_err(absent)?,
+            Resolved::Inherent { of, member } => {
+                let pointer = of.datum(context).map_err(absent)?;
                 let object = context.pointee(&pointer);
-                let found = context.member(&object, &member);
+                let found = context.member(&object, member);
                 found.ok_or_else(|| self.unknown(node, path))?
             }
             Resolved::Enumerator { value } => {
-                let width = match value {
+                let width = match *value {
                     -0x8000_0000..0x8000_0000 => 32,
                     value if i64::try_from(value).is_ok() => 64,
                     _ => 128,
@@ -285,13 +240,15 @@ impl<'e> Evaluator<'e> {
                 return Ok(Operand::Int { int, literal: true });
             }
             Resolved::Function { module, address, name } => {
-                let at = address.loaded(bias(number(&module)?));
-                Datum::at(Arc::new(self.made(module, name, Kind::Function)), at)
+                let at = loaded(module, *address)?;
+                let ty = self.made(Arc::clone(module), name.clone(), Kind::Function);
+                Datum::at(Arc::new(ty), at)
             }
             Resolved::Symbol { module, address, name } => {
-                let at = address.loaded(bias(number(&module)?));
+                let at = loaded(module, *address)?;
                 let name = format!("<no type: {name}>");
-                Datum::at(Arc::new(self.made(module, name, Kind::Unspecified)), at)
+                let ty = self.made(Arc::clone(module), name, Kind::Unspecified);
+                Datum::at(Arc::new(ty), at)
             }
         }))
     }

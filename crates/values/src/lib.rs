@@ -37,6 +37,7 @@ mod datum;
 mod error;
 mod evaluate;
 mod expression;
+mod known;
 mod lex;
 mod number;
 mod parse;

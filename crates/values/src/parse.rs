@@ -1,12 +1,14 @@
 //! Reads expressions of C, C++ and Rust. They have most in common; where precedences differ, the
 //! language of the frame decides, and where only a type could tell (`(a)-b`), the program does.
 
+mod integer;
 mod types;
 
 use symbols::Language;
 
 use crate::error::Error;
 use crate::lex::{Token, TokenKind, tokens};
+use crate::number::Int;
 use crate::syntax::{Binary, Node, Syntax, TypeName, Unary};
 use crate::value::Format;
 
@@ -410,8 +412,11 @@ impl<'a> Parser<'a> {
         let start = self.token();
         let syntax = match self.peek() {
             TokenKind::Integer { value, suffix, decimal } => {
+                let Some((int, literal)) = integer::integer(*value, suffix, *decimal) else {
+                    return self.wrong(format!("numbers have no suffix `{suffix}`"));
+                };
                 self.at += 1;
-                Syntax::Integer { value: *value, suffix: suffix.clone(), decimal: *decimal }
+                Syntax::Integer { int, literal }
             }
             TokenKind::Float { value, suffix } => {
                 self.at += 1;
@@ -446,7 +451,7 @@ impl<'a> Parser<'a> {
                     }
                     "nullptr" | "NULL" => {
                         self.at += 1;
-                        Syntax::Integer { value: 0, suffix: "p".to_owned(), decimal: true }
+                        Syntax::Integer { int: Int::new(0, 64, false), literal: true }
                     }
                     _ => self.name()?,
                 }

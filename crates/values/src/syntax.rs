@@ -1,5 +1,7 @@
 //! Expressions as trees.
 
+use crate::number::Int;
+
 /// A part of an expression and where it begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
@@ -12,10 +14,10 @@ pub(crate) struct Node {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Syntax {
+    /// And whether it takes the type of what it meets.
     Integer {
-        value: u128,
-        suffix: String,
-        decimal: bool,
+        int: Int,
+        literal: bool,
     },
     Float {
         value: f64,
