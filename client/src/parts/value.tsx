@@ -50,7 +50,9 @@ export function Value({ value, at, name, changed }: Properties) {
   const badges = [...(value.badges ?? [])];
   if (changed && !badges.includes("changed")) badges.push("changed");
   const title = [value.type, value.address && `at ${value.address}`].filter(Boolean).join("\n");
-  const picked = path !== undefined && data.value?.text === path;
+  const of = data.value;
+  const where = at ?? whole.value?.focus;
+  const picked = path !== undefined && of?.text === path && of.at.moment === where?.moment;
   const shownText = text.length > 400 ? `${text.slice(0, 400)}…` : text;
   const click = (event: MouseEvent) => {
     if (!isPlain(event) || !path) return;

@@ -40,17 +40,14 @@ function folded(rows: Frame[], current: string | null | undefined): Shown[] {
 
 export function StackView() {
   const now = focus.value;
-  const answer = useAnswer<Frame>(
-    now
-      ? {
-          question: "stack",
-          arguments: { arguments: true },
-          // The frame is marked here, not asked about.
-          focus: { moment: now.moment, ...(now.task === undefined ? {} : { task: now.task }) },
-          window: { before: 0, after: FRAMES },
-        }
-      : null,
-  );
+  // The frame is marked here, not asked about.
+  const at = now && { moment: now.moment, ...(now.task === undefined ? {} : { task: now.task }) };
+  const ask = (args: Record<string, unknown>) =>
+    at && { question: "stack", arguments: args, focus: at, window: { before: 0, after: FRAMES } };
+  // Names come at once; arguments are read where each call was entered, and come after.
+  const quick = useAnswer<Frame>(ask({}));
+  const full = useAnswer<Frame>(ask({ arguments: true }));
+  const answer = full.end && !full.error ? full : quick;
   const { rows } = answer;
   const known = rows.some((it) => it.frame === now?.frame);
   const current = known ? now?.frame : rows[0]?.frame;
