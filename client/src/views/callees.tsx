@@ -9,13 +9,13 @@ import { treeKeys } from "../parts/tree";
 import { Value } from "../parts/value";
 import type { Call, Focus } from "../protocol/types";
 import { useAnswer } from "../protocol/use_answer";
-import { focus, here, moment } from "../state/focus";
+import { here, moment, settled } from "../state/focus";
 import { TreeHome } from "./locals";
 
 const WINDOW = { before: 200, after: 200 };
 
 export function CalleesView() {
-  const now = focus.value;
+  const now = settled.value;
   const answer = useAnswer<Call>(now ? { question: "callees", focus: now, window: WINDOW } : null);
   const place = here.value.place;
   return (

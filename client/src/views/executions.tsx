@@ -8,7 +8,7 @@ import { fileName, grouped, placeText, placeTitle, shortName } from "../parts/te
 import { Value } from "../parts/value";
 import type { Execution, Focus } from "../protocol/types";
 import { useAnswer } from "../protocol/use_answer";
-import { focus, here } from "../state/focus";
+import { here, settled } from "../state/focus";
 import { show } from "../state/layout";
 import type { ViewProperties } from "./registry";
 
@@ -61,7 +61,7 @@ export function ExecutionsView({ argument }: ViewProperties) {
     setScope(aim?.scope ?? "run");
     setCondition("");
   }, [argument ?? ""]);
-  const now = focus.value;
+  const now = settled.value;
   const prints = useMemo(() => print.split(",").map((it) => it.trim()).filter(Boolean), [print]);
   // In the whole run, the frame means nothing: answers stay the same when it moves.
   const at: Focus | null = now && {

@@ -58,7 +58,7 @@ export function StackView() {
     event.preventDefault();
     const at = rows.findIndex((it) => it.frame === current);
     const next = rows[at + by];
-    if (next) go(target(next));
+    if (next) go(target(next), next.place);
   };
   return (
     <States answer={answer} empty="No call is known here: the task has not begun, or has ended.">
@@ -97,7 +97,7 @@ function StackRow({ frame, current, target }: { frame: Frame; current: boolean; 
       aria-selected={current}
       title={placeTitle(place)}
       onClick={(event) => {
-        if (!event.defaultPrevented) go(target);
+        if (!event.defaultPrevented) go(target, place);
       }}
     >
       <Link to={target} class="stack-name row-link" tabIndex={-1}>
