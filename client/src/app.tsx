@@ -14,7 +14,7 @@ import { connected, hello, pending } from "./protocol/connection";
 import type { Overview, Place, State } from "./protocol/types";
 import { useAnswer } from "./protocol/use_answer";
 import { commands, overlay } from "./state/commands";
-import { focus, focusKey, here, resolve, said, whole, type Whole } from "./state/focus";
+import { focus, focusKey, here, ready, resolve, said, whole, type Whole } from "./state/focus";
 import { complaint } from "./state/url";
 
 interface Chip {
@@ -58,8 +58,13 @@ export function App() {
   const answered = state.end !== null;
   useLayoutEffect(() => {
     const it = state.rows[0];
-    if (!it || !answered || state.error) return;
+    if (!answered) return;
+    if (!it || state.error) {
+      ready.value = key;
+      return;
+    }
     batch(() => {
+      ready.value = key;
       here.value = { place: it.place ?? null, key };
       const at = whole.peek();
       if (!at) return;

@@ -5,6 +5,7 @@ import { acted } from "../protocol/use_answer";
 import { data, focus, go, whole } from "../state/focus";
 import { show, shown } from "../state/layout";
 import { hashOf } from "../state/url";
+import { Coloured } from "./coloured";
 import { isPlain } from "./link";
 import { valueMenu } from "./menu";
 
@@ -15,14 +16,6 @@ const BADGES: Record<string, string> = {
   changed: "changed",
   freed: "freed",
 };
-
-/** What a text looks like: decides its colour only. */
-export function textKind(text: string): string {
-  if (/^[LuU8]*"/.test(text) || /^[LuU]?'/.test(text)) return "string";
-  if (/^[-+]?(\d|0x|inf|nan|\.)/i.test(text)) return "number";
-  if (/^(true|false|null|nullptr|None|NULL)\b/.test(text)) return "keyword";
-  return "plain";
-}
 
 /** Makes a value the data that Dataflow and Accesses are about; the moment stays. */
 export function pick(path: string, at?: Focus): void {
@@ -46,12 +39,12 @@ interface Properties {
 export function Value({ value, at, name, changed }: Properties) {
   const text = value.text ?? "";
   const path = value.path;
-  const kind = textKind(text);
   const badges = [...(value.badges ?? [])];
   if (changed && !badges.includes("changed")) badges.push("changed");
   const title = [value.type, value.address && `at ${value.address}`].filter(Boolean).join("\n");
-  const picked = path !== undefined && data.value?.text === path;
-  const shownText = text.length > 400 ? `${text.slice(0, 400)}…` : text;
+  const of = data.value;
+  const where = at ?? whole.value?.focus;
+  const picked = path !== undefined && of?.text === path && of.at.moment === where?.moment;
   const click = (event: MouseEvent) => {
     if (!isPlain(event) || !path) return;
     event.preventDefault();
@@ -69,18 +62,18 @@ export function Value({ value, at, name, changed }: Properties) {
       ) : null}
       {path && to ? (
         <a
-          class={`value ${kind}${picked ? " picked" : ""}`}
+          class={picked ? "value picked" : "value"}
           href={hashOf({ focus: to.focus, data: { text: path, at: at ?? to.focus } })}
           onClick={click}
           onContextMenu={(event) => valueMenu(event, value)}
           title={`${title}${title ? "\n" : ""}Click: where it came from`}
           tabIndex={-1}
         >
-          {shownText || "?"}
+          <Coloured text={text || "?"} />
         </a>
       ) : (
-        <span class={`value ${kind}`} title={title}>
-          {shownText}
+        <span class="value" title={title}>
+          <Coloured text={text} />
         </span>
       )}
       {badges.map((it) => (

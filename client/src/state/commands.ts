@@ -69,7 +69,7 @@ async function walk(by: 1 | -1): Promise<void> {
     const frames = await askAll<Frame>({ question: "stack", focus: from, window: { before: 0, after: 200 } });
     const at = frames.findIndex((it) => it.frame === from.frame);
     const next = frames[(at < 0 ? 0 : at) + by];
-    if (next) go({ ...next.focus, frame: next.frame });
+    if (next) go({ ...next.focus, frame: next.frame }, next.place);
     else say(by > 0 ? "This is the outermost call" : "This is the innermost call");
   } catch (failure) {
     say((failure as { what?: string }).what ?? "The stack is not known");

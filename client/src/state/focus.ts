@@ -1,7 +1,7 @@
 // The focus: one moment, task and frame, and the data that was asked about last. Everything that
 // is shown follows from it and from the layout, and both are in the URL.
 
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 import { acted } from "../protocol/use_answer";
 import type { Focus, Place, Target } from "../protocol/types";
 
@@ -21,6 +21,17 @@ export const whole = signal<Whole | null>(null);
 export const focus = computed<Focus | null>(() => whole.value?.focus ?? null);
 export const data = computed<Data | null>(() => whole.value?.data ?? null);
 export const moment = computed<number>(() => Number(focus.value?.moment ?? 0));
+
+/** The focus that has been made whole by the server, as a key. */
+export const ready = signal("");
+/**
+ * The focus once its frame is known, or that there is none: what depends on the frame is asked
+ * then, and not twice.
+ */
+export const settled = computed<Focus | null>(() => {
+  const now = focus.value;
+  return now && (now.frame || ready.value === focusKey(now)) ? now : null;
+});
 
 /** Where the focus is, once that was answered; for the header and the trail. */
 export const here = signal<{ place: Place | null; key: string }>({ place: null, key: "" });
@@ -62,10 +73,13 @@ export function onMove(it: Mover): void {
   mover = it;
 }
 
-/** Moves the focus, as a step that Back undoes. */
-export function go(target: Target): void {
+/** Moves the focus, as a step that Back undoes; perhaps it is known already to where. */
+export function go(target: Target, place?: Place): void {
   const next = resolve(target);
   if (!next) return;
   acted();
-  mover(next, false);
+  batch(() => {
+    mover(next, false);
+    if (place) here.value = { place, key: focusKey(next.focus) };
+  });
 }

@@ -1,7 +1,7 @@
 import { beforeEach, expect, test } from "vitest";
 import { close, DEFAULT_LARGE, DEFAULT_SMALL, layout, move, panes, read, show, write } from "./layout";
 
-const known = (view: string) => view !== "nonsense";
+const known = (view: string) => /^[a-z]+$/.test(view) && view !== "nonsense";
 const parsed = (text: string) => {
   const node = read(text, known);
   if (!node) throw new Error(text);

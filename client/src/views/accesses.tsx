@@ -1,9 +1,9 @@
 // Accesses: who wrote, who read this place, ever?
 
 import { useState } from "preact/hooks";
+import { Coloured } from "../parts/coloured";
 import { Table, type Column } from "../parts/table";
 import { grouped, placeText, placeTitle, valueText } from "../parts/text";
-import { textKind } from "../parts/value";
 import type { Access } from "../protocol/types";
 import { useAnswer } from "../protocol/use_answer";
 import { data, go } from "../state/focus";
@@ -17,8 +17,11 @@ export function placeArguments(text: string): Record<string, unknown> {
 }
 
 const shownValue = (it: Access["old"]) => {
-  const text = valueText(it);
-  return <span class={`value ${textKind(text)}`}>{text}</span>;
+  return (
+    <span class="value">
+      <Coloured text={valueText(it)} />
+    </span>
+  );
 };
 
 const columns: Column<Access>[] = [
@@ -81,7 +84,7 @@ export function AccessesView() {
             </button>
           ))}
         </div>
-        <Field label="Condition" placeholder="new - old != 1" value={condition} change={setCondition} />
+        <Field label="Condition" placeholder="such as new - old != 1" value={condition} change={setCondition} />
       </div>
       {heap.rows.length > 0 && !heap.error ? (
         <div class="block-life">

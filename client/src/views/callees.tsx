@@ -8,15 +8,19 @@ import { grouped, placeText, placeTitle, plural, shortName } from "../parts/text
 import { treeKeys } from "../parts/tree";
 import { Value } from "../parts/value";
 import type { Call, Focus } from "../protocol/types";
+import { useAnchor } from "../protocol/use_anchor";
 import { useAnswer } from "../protocol/use_answer";
-import { focus, here, moment } from "../state/focus";
+import { here, moment, settled } from "../state/focus";
 import { TreeHome } from "./locals";
 
 const WINDOW = { before: 200, after: 200 };
 
 export function CalleesView() {
-  const now = focus.value;
-  const answer = useAnswer<Call>(now ? { question: "callees", focus: now, window: WINDOW } : null);
+  const now = settled.value;
+  const anchor = useAnchor();
+  const at = anchor.at(now, now?.frame ?? "");
+  const answer = useAnswer<Call>(at ? { question: "callees", focus: at, window: WINDOW } : null);
+  anchor.seen(answer);
   const place = here.value.place;
   return (
     <States

@@ -4,6 +4,7 @@ import { useState } from "preact/hooks";
 import { Table, type Column } from "../parts/table";
 import { grouped, placeText, placeTitle } from "../parts/text";
 import type { Row } from "../protocol/types";
+import { useAnchor } from "../protocol/use_anchor";
 import { useAnswer } from "../protocol/use_answer";
 import { focus } from "../state/focus";
 
@@ -33,16 +34,19 @@ const columns: Column<Call>[] = [
 export function CallsView() {
   const now = focus.value;
   const [name, setName] = useState("");
+  const anchor = useAnchor();
+  const at = anchor.at(now, name.trim());
   const answer = useAnswer<Call>(
-    now
+    at
       ? {
           question: "calls",
           arguments: name.trim() ? { name: name.trim() } : {},
-          focus: { moment: now.moment },
+          focus: { moment: at.moment },
           window: { before: 200, after: 200 },
         }
       : null,
   );
+  anchor.seen(answer);
   return (
     <div class="with-head">
       <form class="view-form" onSubmit={(event) => event.preventDefault()}>

@@ -2,13 +2,13 @@
 // copies in a row fold, another task is a bridge.
 
 import { useState } from "preact/hooks";
+import { Coloured } from "../parts/coloured";
 import { Icon } from "../parts/icons";
 import { Link } from "../parts/link";
 import { copy } from "../parts/menu";
 import { States } from "../parts/states";
 import { taskColour } from "../parts/tasks";
 import { grouped, placeText, placeTitle, plural, valueText } from "../parts/text";
-import { textKind } from "../parts/value";
 import type { Hop } from "../protocol/types";
 import { useAnswer } from "../protocol/use_answer";
 import { data, focus, go } from "../state/focus";
@@ -206,7 +206,11 @@ function HopRow({ hop }: { hop: Hop }) {
           <Link to={target} class="hop-link" title={placeTitle(hop.place)}>
             {placeText(hop.place) || "before the recording"}
           </Link>
-          {value ? <span class={`value ${textKind(value)}`}>{value}</span> : null}
+          {value ? (
+            <span class="value">
+              <Coloured text={value} />
+            </span>
+          ) : null}
           <span class="pane-space" />
           <span class="moment">{hop.moment ? grouped(hop.moment) : ""}</span>
         </div>

@@ -4,7 +4,7 @@ import { Table, type Column } from "../parts/table";
 import { placeText, placeTitle } from "../parts/text";
 import type { Row } from "../protocol/types";
 import { useAnswer } from "../protocol/use_answer";
-import { focus } from "../state/focus";
+import { settled } from "../state/focus";
 
 interface Instruction extends Row {
   address: string;
@@ -43,7 +43,7 @@ const columns: Column<Instruction>[] = [
 ];
 
 export function DisassemblyView() {
-  const now = focus.value;
+  const now = settled.value;
   const answer = useAnswer<Instruction>(
     now
       ? {

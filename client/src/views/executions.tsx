@@ -7,8 +7,9 @@ import { Table, type Column } from "../parts/table";
 import { fileName, grouped, placeText, placeTitle, shortName } from "../parts/text";
 import { Value } from "../parts/value";
 import type { Execution, Focus } from "../protocol/types";
+import { useAnchor } from "../protocol/use_anchor";
 import { useAnswer } from "../protocol/use_answer";
-import { focus, here } from "../state/focus";
+import { here, settled } from "../state/focus";
 import { show } from "../state/layout";
 import type { ViewProperties } from "./registry";
 
@@ -61,7 +62,7 @@ export function ExecutionsView({ argument }: ViewProperties) {
     setScope(aim?.scope ?? "run");
     setCondition("");
   }, [argument ?? ""]);
-  const now = focus.value;
+  const now = settled.value;
   const prints = useMemo(() => print.split(",").map((it) => it.trim()).filter(Boolean), [print]);
   // In the whole run, the frame means nothing: answers stay the same when it moves.
   const at: Focus | null = now && {
@@ -74,22 +75,26 @@ export function ExecutionsView({ argument }: ViewProperties) {
     ...(scope === "run" ? {} : { scope }),
     ...(condition ? { condition } : {}),
   };
+  const list = JSON.stringify([shared, prints, scope === "run" ? null : [at?.frame, at?.task]]);
+  const anchor = useAnchor();
+  const from = anchor.at(at, list);
   const answer = useAnswer<Execution>(
-    aim && at
+    aim && from
       ? {
           question: "executions",
           arguments: { ...shared, ...(prints.length > 0 ? { print: prints } : {}) },
-          focus: at,
+          focus: from,
           window: { before: 200, after: 200 },
         }
       : null,
   );
+  anchor.seen(answer);
   const groups = useAnswer<Group>(
     aim && at && group
       ? {
           question: "groups",
           arguments: { ...shared, group, ...(prints.length > 0 ? { print: prints } : {}) },
-          focus: at,
+          focus: from ?? at,
           window: { before: 0, after: 200 },
         }
       : null,
@@ -134,10 +139,10 @@ export function ExecutionsView({ argument }: ViewProperties) {
         ) : null}
       </div>
       <div class="view-form">
-        <Field label="Condition" placeholder="i >= 16" value={condition} change={setCondition} />
-        <Field label="Print" placeholder="i, text[i]" value={print} change={setPrint} />
+        <Field label="Condition" placeholder="such as i >= 16" value={condition} change={setCondition} />
+        <Field label="Print" placeholder="such as i, text[i]" value={print} change={setPrint} />
       </div>
-      <Strip what={shared} at={at} />
+      <Strip what={shared} at={from} />
       {group ? <Groups answer={groups} choose={(it) => group === "print" && prints[0] && setCondition(`${prints[0]} == ${it}`)} /> : null}
       <Table
         name="executions"

@@ -5,7 +5,7 @@ import { States } from "../parts/states";
 import { TreeRow, treeKeys } from "../parts/tree";
 import type { Value } from "../protocol/types";
 import { useAnswer } from "../protocol/use_answer";
-import { focus, focusKey, here } from "../state/focus";
+import { focusKey, here, settled } from "../state/focus";
 import { addWatch } from "../state/watches";
 
 /** Which paths are unfolded, by function: the same ones when one comes back. */
@@ -42,7 +42,7 @@ export function useChanged(rows: Value[], frame: string, key: string, complete: 
 }
 
 export function LocalsView() {
-  const now = focus.value;
+  const now = settled.value;
   const answer = useAnswer<Value>(
     now ? { question: "variables", focus: now, window: { before: 0, after: 500 } } : null,
   );

@@ -5,7 +5,7 @@ import { Empty, States } from "../parts/states";
 import { pick } from "../parts/value";
 import type { Value } from "../protocol/types";
 import { useAnswer } from "../protocol/use_answer";
-import { data, focus } from "../state/focus";
+import { data, settled } from "../state/focus";
 import { show } from "../state/layout";
 import type { ViewProperties } from "./registry";
 
@@ -26,7 +26,7 @@ function parseAddress(text: string): bigint | null {
 }
 
 export function MemoryView({ argument }: ViewProperties) {
-  const now = focus.value;
+  const now = settled.value;
   const picked = data.value;
   const wanted = argument ?? "";
   const direct = parseAddress(wanted);

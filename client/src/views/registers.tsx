@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { States } from "../parts/states";
 import { pick } from "../parts/value";
 import { useAnswer } from "../protocol/use_answer";
-import { focus } from "../state/focus";
+import { settled } from "../state/focus";
 
 interface Register {
   name: string;
@@ -14,7 +14,7 @@ interface Register {
 }
 
 export function RegistersView() {
-  const now = focus.value;
+  const now = settled.value;
   const [vector, setVector] = useState(false);
   const answer = useAnswer<Register>(
     now

@@ -7,7 +7,7 @@ import type { Line, SourceText } from "../protocol/types";
 import { useAnswer } from "../protocol/use_answer";
 import { Colours, type Token } from "../source/colours";
 import { findAsked } from "../state/commands";
-import { focus, go, here } from "../state/focus";
+import { go, here, settled } from "../state/focus";
 import { show } from "../state/layout";
 import { inlineValues } from "../state/settings";
 import { Find } from "./source/find";
@@ -112,7 +112,7 @@ function Text({ file, text, line, follows, loading }: TextProperties) {
   const [active, setActive] = useState(0);
   const [finding, setFinding] = useState(false);
   const hover = useHover(lines);
-  const now = focus.value;
+  const now = settled.value;
   const at = here.value;
   const current = follows || at.place?.file === file ? (at.place?.line ?? 0) : 0;
 

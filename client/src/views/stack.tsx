@@ -40,17 +40,14 @@ function folded(rows: Frame[], current: string | null | undefined): Shown[] {
 
 export function StackView() {
   const now = focus.value;
-  const answer = useAnswer<Frame>(
-    now
-      ? {
-          question: "stack",
-          arguments: { arguments: true },
-          // The frame is marked here, not asked about.
-          focus: { moment: now.moment, ...(now.task === undefined ? {} : { task: now.task }) },
-          window: { before: 0, after: FRAMES },
-        }
-      : null,
-  );
+  // The frame is marked here, not asked about.
+  const at = now && { moment: now.moment, ...(now.task === undefined ? {} : { task: now.task }) };
+  const ask = (args: Record<string, unknown>) =>
+    at && { question: "stack", arguments: args, focus: at, window: { before: 0, after: FRAMES } };
+  // Names come at once; arguments are read where each call was entered, and come after.
+  const quick = useAnswer<Frame>(ask({}));
+  const full = useAnswer<Frame>(ask({ arguments: true }));
+  const answer = full.end && !full.error ? full : quick;
   const { rows } = answer;
   const known = rows.some((it) => it.frame === now?.frame);
   const current = known ? now?.frame : rows[0]?.frame;
@@ -61,7 +58,7 @@ export function StackView() {
     event.preventDefault();
     const at = rows.findIndex((it) => it.frame === current);
     const next = rows[at + by];
-    if (next) go(target(next));
+    if (next) go(target(next), next.place);
   };
   return (
     <States answer={answer} empty="No call is known here: the task has not begun, or has ended.">
@@ -100,7 +97,7 @@ function StackRow({ frame, current, target }: { frame: Frame; current: boolean; 
       aria-selected={current}
       title={placeTitle(place)}
       onClick={(event) => {
-        if (!event.defaultPrevented) go(target);
+        if (!event.defaultPrevented) go(target, place);
       }}
     >
       <Link to={target} class="stack-name row-link" tabIndex={-1}>

@@ -5,7 +5,7 @@ import { Loading } from "../parts/states";
 import { TreeRow, treeKeys } from "../parts/tree";
 import type { Value } from "../protocol/types";
 import { useAnswer } from "../protocol/use_answer";
-import { focus, focusKey } from "../state/focus";
+import { focusKey, settled } from "../state/focus";
 import { addWatch, setWatches, watches } from "../state/watches";
 import { TreeHome, useChanged, useOpen } from "./locals";
 import type { ViewProperties } from "./registry";
@@ -46,7 +46,7 @@ export function WatchesView(_: ViewProperties) {
 }
 
 function Watch({ expression, all }: { expression: string; all: string[] }) {
-  const now = focus.value;
+  const now = settled.value;
   const [editing, setEditing] = useState(false);
   const input = useRef<HTMLInputElement>(null);
   const [open, toggle] = useOpen(`watch ${expression}`);
