@@ -551,7 +551,7 @@ fn counts_survive_a_full_cache_and_pieces_that_are_undone() {
     let back = head as i32 - (code.len() as i32 + 4);
     code.extend(back.to_le_bytes());
     code.push(0xcc);
-    let options = Options { code_cache_bytes: 4 << 20 };
+    let options = Options { code_cache_bytes: 4 << 20, ..Options::default() };
     let observers = Observers { executions: true, stores: true, ..NO_OBSERVERS };
     let mut guest = Guest::with_options(&options, observers, &code).expect("guest");
     let watch = Watch { range: Address(DATA + 4).range(4), reads: false };

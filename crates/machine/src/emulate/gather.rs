@@ -16,7 +16,7 @@ pub fn run(space: &mut Space, cpu: &mut Cpu, instruction: &Instruction) -> Resul
     }
     let masked_by_k = instruction.op_mask() != Register::None;
     let needed = if masked_by_k { 0xe6 } else { 6 };
-    if host().xcr0 & needed != needed {
+    if host().images.xcr0 & needed != needed {
         return Err(invalid_opcode(cpu));
     }
     if scatter {
