@@ -43,7 +43,8 @@ fn gather_by_k(
             continue;
         }
         gather_element(space, cpu, instruction, data, element, size)?;
-        // With the first element already, so that a later fault shows it (observed on Zen 5).
+        // With the first element already, so that a later fault shows it (observed on Zen 5 and
+        // Emerald Rapids).
         truncate(cpu, data, data.size());
         components::set_mask(&mut cpu.vector, mask, bits & !(1 << element));
     }
