@@ -150,7 +150,7 @@ impl VectorState {
     /// The state that has these components; `None` if the host has no such state.
     pub fn from_components(mxcsr: u32, parts: &[(u32, Vec<u8>)]) -> Option<VectorState> {
         let mut state = VectorState::default();
-        if mxcsr & !host().mxcsr_mask != 0 {
+        if mxcsr & !host().images.mxcsr_mask != 0 {
             return None;
         }
         let mut bits = 0;

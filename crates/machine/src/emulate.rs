@@ -22,7 +22,7 @@ mod xsave;
 use iced_x86::{Instruction, Mnemonic};
 use model::Address;
 
-use crate::{Cpu, Error, Fault, Space};
+use crate::{Cpu, Error, Fault, Space, StateImages};
 use access::Stop;
 pub use chosen::{chosen_parts, is_masked, parts_by_mask};
 pub use strings::first_iteration;
@@ -41,11 +41,13 @@ pub enum Outcome {
     Unsupported,
 }
 
-/// Carries out `instruction`, which lies at `cpu.rip`. A `rep` string runs at most `iterations`.
+/// Carries out `instruction`, which lies at `cpu.rip`, with state images like `images`. A `rep`
+/// string runs at most `iterations`.
 pub fn emulate(
     space: &mut Space,
     cpu: &mut Cpu,
     instruction: &Instruction,
+    images: &StateImages,
     iterations: Option<u64>,
 ) -> Result<Outcome, Error> {
     let outcome = if instruction.is_string_instruction() && !is_port_string(instruction) {
@@ -53,7 +55,7 @@ pub fn emulate(
     } else if is_transfer(instruction) {
         branch::transfer(space, cpu, instruction).map(|()| Outcome::Done)
     } else {
-        straight(space, cpu, instruction).map(|()| {
+        straight(space, cpu, instruction, images).map(|()| {
             cpu.rip = Address(instruction.next_ip());
             Outcome::Done
         })
@@ -76,15 +78,20 @@ fn is_transfer(instruction: &Instruction) -> bool {
 }
 
 /// Instructions behind which execution goes on with the next one.
-fn straight(space: &mut Space, cpu: &mut Cpu, instruction: &Instruction) -> Result<(), Stop> {
+fn straight(
+    space: &mut Space,
+    cpu: &mut Cpu,
+    instruction: &Instruction,
+    images: &StateImages,
+) -> Result<(), Stop> {
     use Mnemonic as M;
     match instruction.mnemonic() {
         M::Xsave | M::Xsave64 | M::Xsavec | M::Xsavec64 | M::Xsaveopt | M::Xsaveopt64 => {
-            xsave::save(space, cpu, instruction)
+            xsave::save(space, cpu, instruction, images)
         }
-        M::Xrstor | M::Xrstor64 => xsave::restore(space, cpu, instruction),
-        M::Fxsave | M::Fxsave64 => xsave::save_legacy(space, cpu, instruction),
-        M::Fxrstor | M::Fxrstor64 => xsave::restore_legacy_image(space, cpu, instruction),
+        M::Xrstor | M::Xrstor64 => xsave::restore(space, cpu, instruction, images),
+        M::Fxsave | M::Fxsave64 => xsave::save_legacy(space, cpu, instruction, images),
+        M::Fxrstor | M::Fxrstor64 => xsave::restore_legacy_image(space, cpu, instruction, images),
         M::Fnstenv | M::Fstenv | M::Fnsave | M::Fsave => {
             x87::store_environment(space, cpu, instruction)
         }

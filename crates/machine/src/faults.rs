@@ -26,6 +26,8 @@ pub struct RolledBack {
     pub position: Position,
     /// The block's execution counter was not reached.
     pub uncounted: bool,
+    /// Entries behind the end of the log of stores, for stores of the instruction that faulted.
+    pub dropped: u64,
 }
 
 /// Where the guest is after its state has been made precise.
@@ -87,9 +89,8 @@ pub fn roll_back(state: &mut State, view: View<'_>) -> RolledBack {
         state.general[usize::from(register)] = state.spill[usize::from(slot)];
     }
     let position = position.unwrap_or(Position::Before(index));
-    if let Position::Before(_) = position {
-        state.store_log -= stores * STORE_ENTRY;
-    }
+    let dropped = if let Position::Before(_) = position { stores } else { 0 };
+    state.store_log -= dropped * STORE_ENTRY;
     if block.mode.counts() {
         let executed = match position {
             Position::Before(n) | Position::Budget(n) => view.counts_before(n),
@@ -102,7 +103,7 @@ pub fn roll_back(state: &mut State, view: View<'_>) -> RolledBack {
         state.counter = state.counter.wrapping_add(change as u64);
     }
     let uncounted = !counted || matches!(position, Position::Budget(_));
-    RolledBack { position, uncounted }
+    RolledBack { position, uncounted, dropped }
 }
 
 /// The value that a host register had at the fault.

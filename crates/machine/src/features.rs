@@ -7,7 +7,7 @@ use crate::emulate::host::host;
 /// Components that XSAVE and XRSTOR carry here: x87, SSE, AVX, AVX-512. Not PKRU, which is the
 /// host's, and not AMX tiles, which need permission and room.
 pub fn xsave_mask() -> u64 {
-    host().xcr0 & 0xe7
+    host().images.xcr0 & 0xe7
 }
 
 /// Whether the processor has the features that an instruction needs, to tell an instruction that

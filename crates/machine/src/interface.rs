@@ -1,7 +1,7 @@
 //! The vocabulary of running: limits, exits, traps, faults, observers.
 use model::Address;
 
-use crate::Space;
+use crate::{Space, StateImages};
 
 /// How far to run. A limit that is reached already stops at once.
 #[derive(Clone, Copy, Debug, Default)]
@@ -135,11 +135,13 @@ pub struct Watch {
 pub struct Options {
     /// Bytes of translated code kept, hot and cold together; at most 768 MiB.
     pub code_cache_bytes: usize,
+    /// What the guest's state images are like.
+    pub images: StateImages,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { code_cache_bytes: 256 << 20 }
+        Options { code_cache_bytes: 256 << 20, images: StateImages::host() }
     }
 }
 

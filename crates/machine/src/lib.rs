@@ -20,6 +20,7 @@ mod faults;
 mod features;
 mod fixed;
 mod host;
+mod images;
 mod interface;
 pub mod layout;
 mod machine;
@@ -29,6 +30,7 @@ mod state;
 mod translate;
 
 pub use cpu::*;
+pub use images::*;
 pub use interface::*;
 pub use machine::Machine;
 pub use memory::*;

@@ -29,8 +29,8 @@ use crate::observations::Observations;
 use crate::state::{State, state};
 use crate::translate::Tools;
 use crate::{
-    ControlFlow, Cpu, Error, Exit, FLAG_TRAP, Limits, Observers, Options, Space, Statistics,
-    StoreRecord, TickFilter, entry, layout,
+    ControlFlow, Cpu, Error, Exit, FLAG_TRAP, Limits, Observers, Options, Space, StateImages,
+    Statistics, StoreRecord, TickFilter, entry, layout,
 };
 use observed::Observing;
 
@@ -66,6 +66,8 @@ pub struct Machine {
     recent: VecDeque<Address>,
     statistics: Statistics,
     observations: Observations,
+    /// What the guest's state images are like.
+    images: StateImages,
     // Dropped last: it holds the state and the right to be the only machine.
     fixed: Fixed,
     _one_thread: PhantomData<*mut ()>,
@@ -95,6 +97,7 @@ impl Machine {
             recent: VecDeque::new(),
             statistics: Statistics::default(),
             observations: Observations::default(),
+            images: options.images,
             fixed,
             _one_thread: PhantomData,
         })

@@ -176,11 +176,24 @@ impl Observations {
         let area = layout::STORE_LOG;
         let end = if self.logs.is_some() { state.store_log } else { area.start };
         let entries = if end > area.start { words(area, end) } else { &[] };
-        entries.as_chunks::<2>().0.iter().filter_map(|entry| {
-            let (host, size) = (entry[0] & (u64::MAX >> 8), (entry[0] >> 56) as u8);
-            Some(StoreRecord { address: space.guest(host)?, size, old: entry[1] })
-        })
+        entries.as_chunks::<2>().0.iter().filter_map(|entry| record(entry, space))
     }
+
+    /// So many stores behind those, which an instruction that faulted was about to make.
+    pub fn dropped_stores(&self, state: &State, space: &Space, count: u64) -> Vec<StoreRecord> {
+        if self.logs.is_none() || count == 0 {
+            return Vec::new();
+        }
+        let begin = (state.store_log - layout::STORE_LOG.start) / 8;
+        let entries = words(layout::STORE_LOG, state.store_log + count * STORE_ENTRY);
+        let entries = entries[begin as usize..].as_chunks::<2>().0;
+        entries.iter().filter_map(|entry| record(entry, space)).collect()
+    }
+}
+
+fn record(entry: &[u64; 2], space: &Space) -> Option<StoreRecord> {
+    let (host, size) = (entry[0] & (u64::MAX >> 8), (entry[0] >> 56) as u8);
+    Some(StoreRecord { address: space.guest(host)?, size, old: entry[1] })
 }
 
 /// Appends the range that a string instruction has stored to, up to `end`, to the log; where it

@@ -389,6 +389,20 @@ fn a_store_that_faults_halfway_leaves_no_record() {
     });
 }
 
+/// What is stored nevertheless: Intel's processors keep the first eight bytes of ten.
+#[test]
+fn a_store_that_faults_in_its_second_part() {
+    // fldpi; movabs $END-9,%rdi; fstpt (%rdi), and fbstp (%rdi)
+    for modrm in [[0xdb, 0x3f], [0xdf, 0x37]] {
+        let code = [&[0xd9, 0xeb][..], &set_rdi(Guest::DATA_END - 9), &modrm, &[0xcc]].concat();
+        everywhere(only(|one| one.stores = true), &code, |guest, exit| {
+            assert!(matches!(exit, Exit::Fault(_)), "{exit:?}");
+            let stores = guest.machine.take_stores();
+            assert!(undone(guest, &stores).iter().all(|byte| *byte == 0), "{stores:x?}");
+        });
+    }
+}
+
 /// 3 rounds of: call f; f: ret, with a string and branches between, at known addresses.
 /// 0: mov $3,%ecx; 5: l: call f (17); 10: dec %ecx; 12: jnz l; 14: jmp e (20); 16: nop
 /// 17: f: inc %ebx; 19: ret; 20: e: nop; 21: int3
@@ -551,7 +565,7 @@ fn counts_survive_a_full_cache_and_pieces_that_are_undone() {
     let back = head as i32 - (code.len() as i32 + 4);
     code.extend(back.to_le_bytes());
     code.push(0xcc);
-    let options = Options { code_cache_bytes: 4 << 20 };
+    let options = Options { code_cache_bytes: 4 << 20, ..Options::default() };
     let observers = Observers { executions: true, stores: true, ..NO_OBSERVERS };
     let mut guest = Guest::with_options(&options, observers, &code).expect("guest");
     let watch = Watch { range: Address(DATA + 4).range(4), reads: false };

@@ -8,7 +8,7 @@ use std::ops::Range;
 use anyhow::Result;
 use iced_x86::{Instruction, InstructionInfoFactory, OpAccess, Register};
 use machine::{Cpu, Exit, Limits, Machine, Observers, Options, Space, Watch};
-use model::Address;
+use model::{Address, gpr};
 use testkit::{
     ALL_OBSERVERS, CODE_AREA, Extent, Generated, Generator, Memory, NO_OBSERVERS, Random, Sandbox,
     area_of, data_bytes, differences, disassemble, general_number, guest_memory, is_repeated,
@@ -90,6 +90,9 @@ fn reference(
 /// Ranges that an instruction may access; `None` when that is not simply written in it.
 fn accesses(step: &Step, write: bool) -> Option<Vec<Range<u128>>> {
     let (instruction, cpu) = (&step.instruction, &step.before);
+    if reaches_beyond(instruction) {
+        return None;
+    }
     let mut factory = InstructionInfoFactory::new();
     let mut ranges = Vec::new();
     for memory in factory.info(instruction).used_memory() {
@@ -97,7 +100,6 @@ fn accesses(step: &Step, write: bool) -> Option<Vec<Range<u128>>> {
         let odd = size == 0
             || memory.index().is_vector_register()
             || instruction.is_string_instruction()
-            || reaches_beyond(instruction)
             || instruction.is_save_restore_instruction();
         if odd {
             return None;
@@ -116,6 +118,8 @@ fn accesses(step: &Step, write: bool) -> Option<Vec<Range<u128>>> {
         let value = |register: Register, _, _| match register {
             Register::FS => Some(cpu.fs_base),
             Register::GS => Some(cpu.gs_base),
+            // xlat adds no more of rax.
+            Register::AL => Some(cpu.general[gpr::RAX] & 0xff),
             _ if register.is_segment_register() => Some(0),
             _ if register.is_gpr32() => {
                 Some(u64::from(cpu.general[general_number(register)?] as u32))

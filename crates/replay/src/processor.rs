@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use machine::{Cpu, VectorState, XSAVE_BYTES};
+use machine::{Component, Cpu, StateImages, VectorState, XSAVE_BYTES};
 use model::gpr;
 use rr_trace::{CpuidRecord, Header};
 
@@ -71,6 +71,8 @@ pub enum XsaveProblem {
     /// The program used a part of the processor that this host does not have.
     ComponentMissing(usize),
     Compacted,
+    /// MXCSR has bits that this host refuses to load.
+    Mxcsr(u32),
 }
 
 /// A recorded XSAVE image in the machine's form.
@@ -83,7 +85,7 @@ pub fn vector_from_recording(
         return Err(XsaveProblem::Length { expected: recorded.size, found: raw.len() });
     }
     let mut state = VectorState::default();
-    state.0[..LEGACY_DEFINED].copy_from_slice(&raw[..LEGACY_DEFINED]);
+    copy_legacy(&mut state, raw)?;
     if raw.len() < LEGACY_BYTES + HEADER_BYTES {
         state.set_xstate_bv(LEGACY_COMPONENTS);
         return Ok(state);
@@ -116,9 +118,23 @@ pub fn vector_from_recording(
 }
 
 /// An FXSAVE image replaces x87 and SSE state, and nothing else.
-pub fn load_legacy(state: &mut VectorState, image: &[u8; LEGACY_BYTES]) {
-    state.0[..LEGACY_DEFINED].copy_from_slice(&image[..LEGACY_DEFINED]);
+pub fn load_legacy(
+    state: &mut VectorState,
+    image: &[u8; LEGACY_BYTES],
+) -> Result<(), XsaveProblem> {
+    copy_legacy(state, image)?;
     state.set_xstate_bv(state.xstate_bv() | LEGACY_COMPONENTS);
+    Ok(())
+}
+
+/// The machine loads its state as a whole: nothing in it may fault.
+fn copy_legacy(state: &mut VectorState, image: &[u8]) -> Result<(), XsaveProblem> {
+    let mxcsr = u32::from_le_bytes([image[24], image[25], image[26], image[27]]);
+    if mxcsr & !StateImages::host().mxcsr_mask != 0 {
+        return Err(XsaveProblem::Mxcsr(mxcsr));
+    }
+    state.0[..LEGACY_DEFINED].copy_from_slice(&image[..LEGACY_DEFINED]);
+    Ok(())
 }
 
 /// The legacy bytes of a component whose bit is clear mean nothing; MXCSR always does.
@@ -200,6 +216,34 @@ impl Processor {
             }
         }
         used
+    }
+
+    /// What the program's own images of the state are like. Without CPUID leaf 0xD in the
+    /// recording they are the host's.
+    pub fn images(&self) -> StateImages {
+        let host = StateImages::host();
+        let leaf = |number| find(&self.records, CPUID_XSAVE, number);
+        if leaf(0).is_none_or(|leaf| leaf.eax == 0) {
+            return host;
+        }
+        let components = (2..63).filter(|number| self.xcr0 >> number & 1 != 0);
+        let components = components.filter_map(|number| {
+            let record = leaf(number)?;
+            let (offset, size) = (record.ebx as usize, record.eax as usize);
+            Some((number, Component { offset, size, aligned: record.ecx & 2 != 0 }))
+        });
+        StateImages::new(self.xcr0, self.mxcsr_mask().unwrap_or(host.mxcsr_mask), components)
+    }
+
+    /// CPUID does not tell it, but the makers: AMD's have misaligned exception mask (APM vol. 1,
+    /// 4.2.2) since family 0x10.
+    fn mxcsr_mask(&self) -> Option<u32> {
+        let leaf = find(&self.records, 0, 0)?;
+        match &[leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes).concat()[..] {
+            b"AuthenticAMD" | b"HygonGenuine" => Some(0x2_ffff),
+            b"GenuineIntel" => Some(0xffff),
+            _ => None,
+        }
     }
 
     /// RDPID and the third value of RDTSCP: node 0 and the processor's number.
@@ -309,6 +353,15 @@ mod tests {
         assert_eq!(state.0[..24], VectorState::default().0[..24]);
         assert!(state.0[160..416].iter().all(|&byte| byte == 0));
         assert_eq!(state.xstate_bv(), 0);
+    }
+
+    #[test]
+    fn control_bits_that_the_host_refuses() {
+        let layout = XsaveLayout::host();
+        let mut raw = vec![0; layout.size];
+        raw[24..28].copy_from_slice(&0x8000_1f80_u32.to_le_bytes());
+        let problem = vector_from_recording(&raw, &layout, &layout).unwrap_err();
+        assert_eq!(problem, XsaveProblem::Mxcsr(0x8000_1f80));
     }
 
     #[test]

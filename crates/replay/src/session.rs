@@ -25,6 +25,7 @@ use crate::{Error, TickRule, rr_page};
 /// How to replay.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
+    /// The state images are those of the recording's processor, whatever this says.
     pub machine: machine::Options,
     /// How the recording's ticks were counted, if that is known; otherwise it is found out.
     pub tick_rule: Option<TickRule>,
@@ -142,13 +143,15 @@ impl Rules {
 
 impl Session {
     pub fn open(trace: &Trace, options: Options) -> std::result::Result<Session, Error> {
-        let machine = Machine::new(options.machine).map_err(Error::Start)?;
-        tracing::debug!(recording = %trace.directory().display(), "opened");
         let header = trace.header();
+        let processor = Processor::new(header);
+        let of_machine = machine::Options { images: processor.images(), ..options.machine };
+        let machine = Machine::new(of_machine).map_err(Error::Start)?;
+        tracing::debug!(recording = %trace.directory().display(), "opened");
         let mut session = Session {
             machine,
             source: Source::open(trace)?,
-            processor: Processor::new(header),
+            processor,
             rules: Rules::new(header),
             tasks: BTreeMap::new(),
             groups: BTreeMap::new(),

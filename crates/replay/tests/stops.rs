@@ -113,6 +113,7 @@ fn check(name: &str, start: u64, length: u64) {
     assert!(hits.len() > 10, "{name}: {} executions", hits.len());
     let missed: Vec<_> = steps.changes.difference(&writes).filter(|m| in_time(m)).collect();
     assert!(missed.is_empty(), "{name}: {missed:?} of {:?}", steps.changes);
+    println!("{name}: {} executions, {} changes", hits.len(), steps.changes.len());
     assert!(steps.changes.len() > 2, "{name}: {} changes", steps.changes.len());
 }
 
@@ -123,7 +124,8 @@ fn of_a_small_program() {
 
 #[test]
 fn among_signals() {
-    check("signals", 150_000, 20_000);
+    // A timer's that ends a loop, queued ones, and some on an alternate stack.
+    check("signals", 453_000, 20_000);
 }
 
 #[test]

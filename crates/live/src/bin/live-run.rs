@@ -73,7 +73,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<Outcome> {
         observers: observers(&arguments.observe)?,
         slice_instructions: arguments.slice,
         inputs: if arguments.fixed { Inputs::Fixed } else { Inputs::Host },
-        machine: machine::Options { code_cache_bytes: arguments.code_cache << 20 },
+        machine: machine::Options {
+            code_cache_bytes: arguments.code_cache << 20,
+            ..Default::default()
+        },
     };
     Ok(live::run(&options)?)
 }

@@ -16,7 +16,7 @@ pub fn run(space: &mut Space, cpu: &mut Cpu, instruction: &Instruction) -> Resul
     }
     let masked_by_k = instruction.op_mask() != Register::None;
     let needed = if masked_by_k { 0xe6 } else { 6 };
-    if host().xcr0 & needed != needed {
+    if host().images.xcr0 & needed != needed {
         return Err(invalid_opcode(cpu));
     }
     if scatter {
@@ -43,7 +43,8 @@ fn gather_by_k(
             continue;
         }
         gather_element(space, cpu, instruction, data, element, size)?;
-        // With the first element already, so that a later fault shows it (observed on Zen 5).
+        // With the first element already, so that a later fault shows it (observed on Zen 5 and
+        // Emerald Rapids).
         truncate(cpu, data, data.size());
         components::set_mask(&mut cpu.vector, mask, bits & !(1 << element));
     }

@@ -1,21 +1,10 @@
-//! What the processor underneath says about state images, and whose habits it has. The guest's
-//! processor is taken to be the same; a recording from another one would have to bring its own
-//! answers here.
+//! What the processor underneath says about state images, and whose habits it has.
 #![allow(unsafe_code, reason = "xgetbv and fxsave have no safe form")]
 
 use std::arch::x86_64::{__cpuid_count, _fxsave, _xgetbv};
 use std::sync::OnceLock;
 
-use crate::XSAVE_BYTES;
-
-/// Where an extended state component (2 and up) lies in a standard image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Component {
-    pub offset: usize,
-    pub size: usize,
-    /// Begins at a multiple of 64 in the compacted format (CPUID leaf 0xD, ECX bit 1).
-    pub aligned: bool,
-}
+use crate::{Component, StateImages};
 
 /// Whose processor it is. Where the manuals leave room, above all in what a fault reports and
 /// leaves behind, AMD's differ from Intel's in habits; each is said where it is followed, with the
@@ -30,20 +19,14 @@ pub enum Vendor {
 #[derive(Clone, Debug)]
 pub struct Host {
     pub vendor: Vendor,
-    pub xcr0: u64,
-    pub mxcsr_mask: u32,
-    components: [Option<Component>; 63],
+    /// As its own instructions lay them out, and as [`crate::VectorState`] is.
+    pub images: StateImages,
 }
 
 impl Host {
     /// Components that fit into our images; others (AMX tiles) have no entry.
     pub fn component(&self, number: u32) -> Option<Component> {
-        self.components.get(number as usize).copied().flatten()
-    }
-
-    /// Whether every component of the set can be handled.
-    pub fn knows(&self, components: u64) -> bool {
-        (2..63).all(|n| components >> n & 1 == 0 || self.component(n).is_some())
+        self.images.component(number)
     }
 }
 
@@ -51,16 +34,12 @@ pub fn host() -> &'static Host {
     static HOST: OnceLock<Host> = OnceLock::new();
     HOST.get_or_init(|| {
         let xcr0 = xcr0();
-        let mut components = [None; 63];
-        for number in (2..63).filter(|n| xcr0 >> n & 1 != 0) {
+        let components = (2..63).filter(|n| xcr0 >> n & 1 != 0).map(|number| {
             let leaf = __cpuid_count(0xd, number);
             let (offset, size) = (leaf.ebx as usize, leaf.eax as usize);
-            if offset + size <= XSAVE_BYTES {
-                let aligned = leaf.ecx & 2 != 0;
-                components[number as usize] = Some(Component { offset, size, aligned });
-            }
-        }
-        Host { vendor: vendor(), xcr0, mxcsr_mask: mxcsr_mask(), components }
+            (number, Component { offset, size, aligned: leaf.ecx & 2 != 0 })
+        });
+        Host { vendor: vendor(), images: StateImages::new(xcr0, mxcsr_mask(), components) }
     })
 }
 

@@ -23,7 +23,7 @@ pub fn store_masked(
     if mmx {
         check_pending(cpu, &components::x87(&cpu.vector))?;
         // Before the store: a fault in it comes too late to leave the x87 unit alone (observed
-        // on Zen 5).
+        // on Zen 5 and Emerald Rapids).
         enter_mmx(cpu);
     }
     let length = if mmx { 8 } else { 16 };

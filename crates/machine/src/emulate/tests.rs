@@ -12,9 +12,10 @@ use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, Instruction};
 use model::{Address, PAGE_SIZE};
 
 use self::native::{Native, Region};
+use super::Outcome;
 use super::components::{mask, mxcsr, vector, x87};
-use super::{Outcome, emulate};
-use crate::{Backing, Cpu, Fault, Protection, Space};
+use super::host::host;
+use crate::{Backing, Cpu, Error, Fault, Protection, Space};
 
 pub const CODE: u64 = 0x2100_0000;
 /// Four pages to write, one to read, one that is not mapped, in this order.
@@ -197,6 +198,16 @@ impl Bench {
             }
         }
     }
+}
+
+/// With the state images of the host.
+pub fn emulate(
+    space: &mut Space,
+    cpu: &mut Cpu,
+    instruction: &Instruction,
+    iterations: Option<u64>,
+) -> Result<Outcome, Error> {
+    super::emulate(space, cpu, instruction, &host().images, iterations)
 }
 
 pub fn decode(code: &[u8], address: u64) -> Instruction {

@@ -37,7 +37,7 @@ pub fn store_environment(
         image.extend(x87.registers.as_flattened());
     }
     let place = operand(cpu, instruction, 0, 0);
-    // The last byte is probed after the control word (observed on Zen 5).
+    // The last byte is probed after the control word (observed on Zen 5 and Emerald Rapids).
     check(space, place, if narrow { 2 } else { 4 }, AccessKind::Write)?;
     check(space, place.offset(image.len() as u64 - 1), 1, AccessKind::Write)?;
     store(space, place, &image)?;

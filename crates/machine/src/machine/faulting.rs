@@ -4,7 +4,7 @@
 use iced_x86::Instruction;
 use model::{Address, gpr};
 
-use super::observed::correct_executions;
+use super::observed::{changed, correct_executions, undo};
 use super::{Machine, Step, fetch};
 use crate::block::Mode;
 use crate::emulate;
@@ -34,6 +34,9 @@ impl Machine {
         let state = self.state_unchecked();
         let found = faults::roll_back(state, view);
         let (position, mode) = (found.position, view.block.mode);
+        // What it stored nevertheless (see `changed`) it will store again, under observation.
+        let dropped = self.observations.dropped_stores(state, space, found.dropped);
+        undo(space, &changed(space, dropped))?;
         if mode == Mode::Fast && self.compiled.executions {
             correct_executions(&mut self.observations, view.places, found);
         }
@@ -144,9 +147,15 @@ fn access_fault(
     accesses: &[faults::Access],
     host: &crate::state::HostFault,
 ) -> Fault {
-    for access in accesses {
+    // First what a mask chooses; should nothing be wrong with that, the instruction is one of those
+    // that access all of their operand.
+    let chosen =
+        accesses.iter().map(|access| (access, emulate::parts_by_mask(cpu, instruction, access)));
+    let whole =
+        accesses.iter().map(|access| (access, vec![Address(access.address).range(access.size)]));
+    for (access, parts) in chosen.chain(whole) {
         let kind = if access.write { AccessKind::Write } else { AccessKind::Read };
-        for part in emulate::parts_by_mask(cpu, instruction, access) {
+        for part in parts {
             let last = Address(part.end.0.wrapping_sub(1));
             if !faults::is_canonical(part.start.0) || !faults::is_canonical(last.0) {
                 return faults::protection_fault(access.stack);

@@ -348,7 +348,7 @@ impl Machine {
         }
         let before = self.before(space, cpu, instruction);
         let (step, journal) = self.journaled(space, cpu, run)?;
-        let accesses = self.accesses_made(cpu, &before, journal);
+        let accesses = self.accesses_made(space, cpu, &before, journal);
         // A repeated string's accesses were looked at above.
         if watching
             && passing == Passing::Nothing
@@ -483,10 +483,20 @@ impl Machine {
     }
 
     /// What an instruction has accessed that was executed.
-    fn accesses_made(&self, cpu: &Cpu, before: &Before, journal: Journal) -> Journal {
+    fn accesses_made(
+        &self,
+        space: &Space,
+        cpu: &Cpu,
+        before: &Before,
+        journal: Journal,
+    ) -> Journal {
         let retired = cpu.instructions != before.cpu.instructions;
         if !self.observing.emulated {
-            return if retired { before.accesses.clone() } else { Journal::default() };
+            let accesses = before.accesses.clone();
+            if retired {
+                return accesses;
+            }
+            return Journal { stores: changed(space, accesses.stores), loads: Vec::new() };
         }
         // What was stored before a fault stays; what was loaded is of no consequence, but for
         // elements that a gather has finished and iterations of a string.
@@ -504,6 +514,10 @@ impl Machine {
         let natively = retired && !self.observing.emulated;
         if natively && self.observers.written_words {
             before.marks.written.iter().for_each(|words| space.mark_written(words.clone()));
+        } else if !retired && !self.observing.emulated && self.observers.written_words {
+            for record in &accesses.stores {
+                space.mark_written(record.address.range(record.size.into()));
+            }
         }
         if self.observers.read_lines {
             let read = if natively { &before.marks.read } else { &accesses.loads };
@@ -570,8 +584,21 @@ fn is_repeated_string(instruction: &Instruction) -> bool {
     instruction.is_string_instruction() && super::has_repeat(instruction)
 }
 
+/// Those of an instruction that faulted that have been made all the same: on Intel's processors the
+/// first eight bytes of ten that `fstp` and `fbstp` store across the border of a page (observed on
+/// Emerald Rapids).
+pub fn changed(space: &Space, mut stores: Vec<StoreRecord>) -> Vec<StoreRecord> {
+    stores.retain(|record| {
+        let mut now = [0; 8];
+        let now = &mut now[..record.size.into()];
+        let old = record.old.to_le_bytes();
+        space.read(record.address, now).is_ok() && now[..] != old[..now.len()]
+    });
+    stores
+}
+
 /// Takes back stores, the last one first.
-fn undo(space: &mut Space, stores: &[StoreRecord]) -> Result<(), Error> {
+pub fn undo(space: &mut Space, stores: &[StoreRecord]) -> Result<(), Error> {
     for record in stores.iter().rev() {
         space.write(record.address, &record.old.to_le_bytes()[..record.size.into()])?;
     }

@@ -98,7 +98,7 @@ impl Machine {
         let address = cpu.rip;
         self.save(cpu);
         cpu.vector = self.state().vector.clone();
-        let outcome = emulate::emulate(space, cpu, instruction, iterations)?;
+        let outcome = emulate::emulate(space, cpu, instruction, &self.images, iterations)?;
         self.state().vector = cpu.vector.clone();
         self.load(cpu);
         match outcome {

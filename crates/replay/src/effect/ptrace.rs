@@ -145,7 +145,7 @@ impl Session {
     fn set_legacy(&mut self, tracer: Tid, tracee: Tid, from: Address) -> Result<()> {
         let mut bytes = [0; LEGACY_BYTES];
         self.space_of(tracer)?.space.read(from, &mut bytes)?;
-        crate::processor::load_legacy(&mut self.task_mut(tracee)?.cpu.vector, &bytes);
+        crate::processor::load_legacy(&mut self.task_mut(tracee)?.cpu.vector, &bytes)?;
         Ok(())
     }
 

@@ -143,16 +143,23 @@ impl Session {
     /// An XSAVE image of the recording processor in the machine's form.
     pub(crate) fn vector_of(&self, raw: &[u8]) -> Result<machine::VectorState> {
         let processor = &self.processor;
-        vector_from_recording(raw, &processor.recorded, &processor.host).map_err(|problem| {
-            match problem {
-                XsaveProblem::Length { expected, found } => Problem::malformed(format!(
-                    "{found} bytes of extra registers where {expected} belong"
-                )),
-                XsaveProblem::ComponentMissing(index) => Problem::unsupported(format!(
-                    "XSAVE component {index}, which this processor does not have"
-                )),
-                XsaveProblem::Compacted => Problem::malformed("compacted extra registers"),
-            }
-        })
+        Ok(vector_from_recording(raw, &processor.recorded, &processor.host)?)
+    }
+}
+
+impl From<XsaveProblem> for Problem {
+    fn from(problem: XsaveProblem) -> Problem {
+        match problem {
+            XsaveProblem::Length { expected, found } => Problem::malformed(format!(
+                "{found} bytes of extra registers where {expected} belong"
+            )),
+            XsaveProblem::ComponentMissing(index) => Problem::unsupported(format!(
+                "XSAVE component {index}, which this processor does not have"
+            )),
+            XsaveProblem::Compacted => Problem::malformed("compacted extra registers"),
+            XsaveProblem::Mxcsr(value) => Problem::unsupported(format!(
+                "MXCSR {value:#x}, which has bits that this processor does not know"
+            )),
+        }
     }
 }

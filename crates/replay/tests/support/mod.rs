@@ -7,6 +7,7 @@ use std::process::Command;
 
 use replay::{Options, Session};
 
+pub mod flags;
 pub mod memory;
 pub mod sha256;
 pub mod steps;

@@ -3,11 +3,14 @@
 //! A line of the oracle is a position. Between two lines lies one instruction, or only events
 //! that need none (leaving a system call, a signal). So the replay goes on by *atoms*, an event
 //! or an instruction, until it is in the state of the line; it must be before it has executed
-//! two instructions. Of a `rep` string the oracle may have a line for each iteration: those are
+//! two instructions. Flags that an instruction has left undefined are compared only on processors
+//! of the recording's maker (`flags.rs`). Of a `rep` string the oracle may have a line for each iteration: those are
 //! passed over.
 
 use model::{Address, Event, Moment, Tid, gpr};
 use replay::{LISTED_NAMES, Progress, Session, listed_values};
+
+use super::flags::UndefinedFlags;
 
 /// TF and RF are the recorder's.
 const FLAGS_SEEN: u128 = !0x1_0100;
@@ -69,13 +72,13 @@ fn state(session: &Session, tid: Tid) -> Option<(u64, Values)> {
     Some((session.ticks(tid)?.0, values))
 }
 
-fn difference(line: &Line, ticks: u64, found: &Values) -> Option<String> {
+fn difference(line: &Line, ticks: u64, found: &Values, undefined: u128) -> Option<String> {
     let mut text = String::new();
     if line.ticks != ticks {
         text += &format!(" ticks: expected {}, found {ticks};", line.ticks);
     }
     for (index, name) in LISTED_NAMES.iter().enumerate() {
-        let seen = if *name == "eflags" { FLAGS_SEEN } else { u128::MAX };
+        let seen = if *name == "eflags" { FLAGS_SEEN & !undefined } else { u128::MAX };
         let (expected, found) = (line.values[index] & seen, found[index] & seen);
         if expected != found {
             text += &format!(" {name}: expected {expected:x}, found {found:x};");
@@ -89,6 +92,7 @@ pub fn compare(name: &str) -> Result<usize, String> {
     let text = super::oracle(name, "steps.txt.gz");
     let mut compared = 0;
     let mut session = super::open(name);
+    let mut flags = UndefinedFlags::new(&super::trace(name));
     let mut runs = parse(&text);
     runs.retain(|run| !run.lines.is_empty());
     runs.sort_by_key(|run| run.next);
@@ -102,19 +106,21 @@ pub fn compare(name: &str) -> Result<usize, String> {
         while session.last_event() < last {
             session.step_event().map_err(|error| format!("{name}: {error}"))?.ok_or("too short")?;
         }
-        compared += follow(&mut session, &run).map_err(|text| format!("{name}: {text}"))?;
+        compared +=
+            follow(&mut session, &run, &mut flags).map_err(|text| format!("{name}: {text}"))?;
     }
     Ok(compared)
 }
 
-fn follow(session: &mut Session, run: &Run) -> Result<usize, String> {
+fn follow(session: &mut Session, run: &Run, flags: &mut UndefinedFlags) -> Result<usize, String> {
+    flags.start();
     let mut compared = 0;
     let mut tid = run.tid;
     for (index, line) in run.lines.iter().enumerate() {
         if index > 0 && is_iteration(session, tid, line) {
             continue;
         }
-        reach(session, line, &mut tid, index == 0)?;
+        reach(session, line, &mut tid, index == 0, flags)?;
         compared += 1;
     }
     Ok(compared)
@@ -145,14 +151,20 @@ fn is_repeated_string(session: &Session, tid: Tid, rip: Address) -> bool {
 ///
 /// Behind system calls for which rr makes calls of its own in the task (mmap and its like), rr's
 /// step executes one instruction more.
-fn reach(session: &mut Session, line: &Line, tid: &mut Tid, first: bool) -> Result<(), String> {
+fn reach(
+    session: &mut Session,
+    line: &Line,
+    tid: &mut Tid,
+    first: bool,
+    flags: &mut UndefinedFlags,
+) -> Result<(), String> {
     let mut last = String::from(" nothing to compare");
     let own = |session: &Session, tid| session.cpu(tid).map_or(0, |cpu| cpu.instructions);
     let start = own(session, *tid);
     let mut allowed = 1;
     if first {
         let (ticks, found) = state(session, *tid).ok_or("the task is gone")?;
-        let Some(text) = difference(line, ticks, &found) else { return Ok(()) };
+        let Some(text) = difference(line, ticks, &found, flags.get(*tid)) else { return Ok(()) };
         last = text;
     }
     loop {
@@ -160,19 +172,24 @@ fn reach(session: &mut Session, line: &Line, tid: &mut Tid, first: bool) -> Resu
         let mut progress = advance(session, session.moment())?;
         if progress == Progress::Moment && session.current_task() != Some(*tid) {
             // Another task runs on to its next event.
+            flags.forget(session.current_task());
             progress = session.advance(None).map_err(|error| error.to_string())?;
         } else if progress == Progress::Moment && own(session, *tid) - start < allowed {
+            flags.execute(session, *tid);
             progress = advance(session, session.moment() + 1)?;
         } else if progress == Progress::Moment {
             return Err(format!("line {}, moment {}:{last}", line.number, session.moment()));
         }
         match progress {
             Progress::End => return Err(format!("line {}: the recording ended", line.number)),
-            Progress::Event(event) if event.kind.ends_with("exiting") => allowed = 2,
+            Progress::Event(event) if event.kind.ends_with("exiting") => {
+                flags.define(event.tid);
+                allowed = 2;
+            }
             _ => {}
         }
         let (ticks, found) = state(session, *tid).ok_or("the task is gone")?;
-        match difference(line, ticks, &found) {
+        match difference(line, ticks, &found, flags.get(*tid)) {
             None => return Ok(()),
             Some(text) => last = text,
         }

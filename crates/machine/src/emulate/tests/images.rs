@@ -3,9 +3,9 @@
 use model::{PAGE_SIZE, gpr};
 
 use super::{Bench, DATA, READ_ONLY, UNMAPPED};
-use crate::Cpu;
 use crate::emulate::components::{self, X87};
 use crate::emulate::host::host;
+use crate::{Component, Cpu, StateImages};
 
 const SAVES: [&[u8]; 6] = [
     &[0x0f, 0xae, 0x23],       // xsave [rbx]
@@ -120,9 +120,9 @@ fn restores() {
         put_image(&mut bench, &cpu);
         let at = cpu.general[gpr::RBX];
         let compacted = bench.random().below(2) == 0;
-        let format = (bench.random().next() | bench.random().next()) & host().xcr0 | 1 << 63;
+        let format = (bench.random().next() | bench.random().next()) & host().images.xcr0 | 1 << 63;
         let mut header = [0_u8; 64];
-        let mut bits = bench.random().next() & host().xcr0;
+        let mut bits = bench.random().next() & host().images.xcr0;
         if compacted {
             header[8..16].copy_from_slice(&format.to_le_bytes());
             bits &= format;
@@ -165,9 +165,9 @@ fn restores_that_fault() {
         let at = READ_ONLY + bench.random().pick(&[0xe00, 0xe40, 0xdc0, 0x1000, 0x900, 0x700]);
         cpu.general[gpr::RBX] = bench.random().pick(&[at, at, 1 << 47]);
         let mut header = [0_u8; 64];
-        header[..8].copy_from_slice(&(bench.random().next() & host().xcr0).to_le_bytes());
+        header[..8].copy_from_slice(&(bench.random().next() & host().images.xcr0).to_le_bytes());
         if bench.random().below(2) == 0 {
-            header[8..16].copy_from_slice(&(host().xcr0 | 1 << 63).to_le_bytes());
+            header[8..16].copy_from_slice(&(host().images.xcr0 | 1 << 63).to_le_bytes());
         }
         if at + 576 <= UNMAPPED {
             put_image(&mut bench, &Cpu { general: [at; 16], ..cpu.clone() });
@@ -175,6 +175,45 @@ fn restores_that_fault() {
             bench.write(at + 512, &header);
         }
         bench.check(RESTORES[round % 2], &cpu);
+    }
+}
+
+/// A recording's processor may have its components elsewhere than the host, and another mask.
+#[test]
+fn images_of_another_processor() {
+    let mut bench = Bench::new(48);
+    let mut offset = 576;
+    // Places that no processor has: the components backwards.
+    let theirs = (2..63).rev().filter_map(|number| {
+        let size = host().component(number)?.size;
+        offset += size;
+        Some((number, Component { offset: offset - size, size, aligned: false }))
+    });
+    let theirs: Vec<_> = theirs.collect();
+    let images = StateImages::new(host().images.xcr0, 0x12_ffff, theirs.clone());
+    let code = |bytes| super::decode(bytes, super::CODE);
+    for save in SAVES {
+        let mut cpu = bench.cpu();
+        cpu.general[gpr::RAX] = u64::MAX;
+        cpu.general[gpr::RBX] = DATA;
+        let before = cpu.clone();
+        bench.write(DATA, &[0; 4096]);
+        let save = code(save);
+        super::super::emulate(&mut bench.space, &mut cpu, &save, &images, None).unwrap();
+        let mut image = vec![0; 4096];
+        bench.space.read(model::Address(DATA), &mut image).unwrap();
+        assert_eq!(image[28..32], 0x12_ffff_u32.to_le_bytes());
+        if image[527] & 0x80 == 0 {
+            for (number, place) in &theirs {
+                let found = &image[place.offset..place.offset + place.size];
+                let expected = components::component_bytes(&before.vector, *number);
+                assert!(expected.is_none_or(|bytes| bytes == found), "component {number}");
+            }
+        }
+        cpu.vector = crate::VectorState::default();
+        let restore = code(RESTORES[0]);
+        super::super::emulate(&mut bench.space, &mut cpu, &restore, &images, None).unwrap();
+        assert!(cpu.vector == before.vector, "{save}");
     }
 }
 

@@ -5,8 +5,8 @@ use std::arch::x86_64::__cpuid_count;
 use iced_x86::{Code, Instruction, MemoryOperand, Register};
 use model::{PAGE_SIZE, gpr};
 
-use super::{Bench, CLOSED, CODE, DATA, ISLAND, READ_ONLY, UNMAPPED, decode, encode};
-use crate::emulate::{Outcome, emulate};
+use super::{Bench, CLOSED, CODE, DATA, ISLAND, READ_ONLY, UNMAPPED, decode, emulate, encode};
+use crate::emulate::Outcome;
 
 fn pointer(bench: &mut Bench) -> u64 {
     let border = [DATA, READ_ONLY, UNMAPPED, ISLAND, ISLAND + 2 * PAGE_SIZE, CLOSED, 1 << 47, 0];

@@ -104,7 +104,7 @@ impl Native {
         // First zeroes everywhere: the kernel leaves a component that becomes initial in its
         // buffer, and now and then the processor's xsaves calls these bytes valid.
         let mut zeroes = crate::VectorState::default();
-        zeroes.set_xstate_bv(host().xcr0);
+        zeroes.set_xstate_bv(host().images.xcr0);
         for image in [&mut zeroes, &mut cpu.vector.clone()] {
             let mut part = libc::iovec { iov_base: image.0.as_mut_ptr().cast(), iov_len: size };
             ptrace(libc::PTRACE_SETREGSET, self.pid, NT_X86_XSTATE, &raw mut part as usize);
@@ -128,7 +128,7 @@ impl Native {
             // that is initial, MXCSR included, has no MXCSR.
             crate::emulate::components::set_mxcsr(&mut cpu.vector, 0x1f80);
         }
-        assert_eq!(cpu.vector.xstate_bv() & !host().xcr0, 0);
+        assert_eq!(cpu.vector.xstate_bv() & !host().images.xcr0, 0);
         cpu
     }
 

@@ -2,8 +2,8 @@
 
 use model::{Address, PAGE_SIZE, gpr};
 
-use super::{Bench, CLOSED, CODE, DATA, ISLAND, READ_ONLY, UNMAPPED, decode};
-use crate::emulate::{Outcome, emulate};
+use super::{Bench, CLOSED, CODE, DATA, ISLAND, READ_ONLY, UNMAPPED, decode, emulate};
+use crate::emulate::Outcome;
 use crate::{Cpu, FLAG_DIRECTION};
 
 /// movs, stos, lods, scas, cmps: byte form; the wide form is the next opcode.
