@@ -163,7 +163,7 @@ function Header({
         </button>
       </span>
       <nav class="trail" aria-label="Last moves">
-        {trail.value.map((it, n) => {
+        {[...trail.value.entries()].reverse().map(([n, it]) => {
           const last = n === trail.value.length - 1;
           const { moment, task, frame } = it.whole.focus;
           const target = { moment, ...(task === undefined ? {} : { task }), frame: frame ?? null };

@@ -1,7 +1,7 @@
 // Disassembly: this call's instructions as they ran, with what each changed.
 
 import { Table, type Column } from "../parts/table";
-import { placeText, placeTitle } from "../parts/text";
+import { placeTitle } from "../parts/text";
 import type { Row } from "../protocol/types";
 import { useAnswer } from "../protocol/use_answer";
 import { settled } from "../state/focus";
@@ -33,10 +33,11 @@ const columns: Column<Instruction>[] = [
   {
     id: "place",
     title: "Line",
-    width: "minmax(80px, 1fr)",
+    width: "56px",
+    number: true,
     cell: (it) => (
       <span class="dim" title={placeTitle(it.place)}>
-        {placeText(it.place)}
+        {it.place?.line ?? ""}
       </span>
     ),
   },
