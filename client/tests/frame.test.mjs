@@ -140,6 +140,20 @@ test("notes are kept, shared, and text whatever they say", async () => {
   await user.close();
 });
 
+test("a narrow page has one column", async () => {
+  const user = await open(`${server.link}#m=140000`, { width: 720, height: 700 });
+  assert.equal(await user.page.locator(".pane").count(), 1);
+  await user.tab("Threads");
+  assert.match(await user.text("threads"), /heap_list_O0/);
+  await user.shot("narrow");
+  const url = user.page.url();
+  await user.page.setViewportSize({ width: 1440, height: 900 });
+  await user.settled();
+  assert.ok((await user.page.locator(".pane").count()) > 3);
+  assert.equal(user.page.url(), url);
+  await user.close();
+});
+
 for (const theme of ["light", "dark"]) {
   for (const [width, height] of [
     [1440, 900],

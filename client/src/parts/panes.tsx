@@ -3,7 +3,19 @@
 import { signal } from "@preact/signals";
 import { useCallback, useRef, useState } from "preact/hooks";
 import { acted, PaneTimes, type Times } from "../protocol/use_answer";
-import { bring, close, layout, maximised, move, type Edge, type Node, type Split, type Tabs } from "../state/layout";
+import {
+  bring,
+  close,
+  layout,
+  maximised,
+  merged,
+  move,
+  NARROW_PX,
+  type Edge,
+  type Node,
+  type Split,
+  type Tabs,
+} from "../state/layout";
 import { views } from "../views/registry";
 import { Icon } from "./icons";
 import { milliseconds } from "./text";
@@ -12,7 +24,13 @@ const AMBER_MS = 100;
 
 const dragged = signal<{ pane: Tabs; at: number } | null>(null);
 
+const width = signal(window.innerWidth);
+window.addEventListener("resize", () => {
+  width.value = window.innerWidth;
+});
+
 export function Panes() {
+  if (width.value < NARROW_PX) return <Pane pane={merged(layout.value)} />;
   const top = maximised.value;
   if (top) {
     const pane = find(layout.value, top);

@@ -40,6 +40,7 @@ export function Value({ value, at, name, changed }: Properties) {
   const text = value.text ?? "";
   const path = value.path;
   const badges = [...(value.badges ?? [])];
+  if (value.shadowed) badges.push("shadowed");
   if (changed && !badges.includes("changed")) badges.push("changed");
   const title = [value.type, value.address && `at ${value.address}`].filter(Boolean).join("\n");
   const of = data.value;

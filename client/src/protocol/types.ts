@@ -36,6 +36,7 @@ export interface Value {
   badges?: string[];
   group?: string;
   scope?: number;
+  shadowed?: boolean;
 }
 
 /** What every row may have. */

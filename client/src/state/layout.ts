@@ -27,6 +27,18 @@ export const layout = signal<Node>({ kind: "tabs", tabs: [{ view: "source" }], f
 /** A pane that fills everything, by a view in it. */
 export const maximised = signal<string | null>(null);
 
+/** Below this width there is one column with the tabs of all panes. */
+export const NARROW_PX = 1100;
+/** The view in front in that column; the layout stays as it was for when there is room again. */
+export const narrowFront = signal<string>("source");
+
+/** All tabs in one pane. */
+export function merged(node: Node): Tabs {
+  const tabs = panes(node).flatMap((it) => it.tabs);
+  const front = tabs.findIndex((it) => it.view === narrowFront.value);
+  return { kind: "tabs", tabs, front: Math.max(0, front) };
+}
+
 export const DEFAULT_SMALL =
   "r(57:c(72:source,28:*output+alerts+executions+calls+notes),43:c(27:*stack+threads,29:*locals+watches+registers,44:*dataflow+accesses+callees+disassembly+memory))";
 export const DEFAULT_LARGE =
@@ -132,6 +144,7 @@ export function argumentOf(view: string): string | undefined {
 export function show(view: string, argument?: string | null): void {
   const root = layout.peek();
   const all = panes(root);
+  narrowFront.value = view;
   let pane = all.find((it) => it.tabs.some((tab) => tab.view === view));
   const make = (old?: Tab): Tab => {
     const next = argument === undefined ? old?.argument : (argument ?? undefined);
@@ -150,7 +163,12 @@ export function show(view: string, argument?: string | null): void {
   layout.value = replace(root, pane, { kind: "tabs", tabs, front: tabs.length - 1 }) ?? root;
 }
 
-export function close(pane: Tabs, at: number): void {
+export function close(shown: Tabs, index: number): void {
+  // In the one column the pane is not of the layout.
+  const view = shown.tabs[index]?.view;
+  const pane = panes(layout.peek()).find((it) => it.tabs.some((tab) => tab.view === view));
+  if (!pane) return;
+  const at = pane.tabs.findIndex((tab) => tab.view === view);
   const tabs = pane.tabs.filter((_, n) => n !== at);
   const front = Math.min(pane.front >= at ? Math.max(0, pane.front - 1) : pane.front, tabs.length - 1);
   const by: Node | null = tabs.length > 0 ? { kind: "tabs", tabs, front } : null;
@@ -159,6 +177,7 @@ export function close(pane: Tabs, at: number): void {
 }
 
 export function bring(pane: Tabs, at: number): void {
+  narrowFront.value = pane.tabs[at]?.view ?? narrowFront.peek();
   layout.value = replace(layout.peek(), pane, { ...pane, front: at }) ?? layout.peek();
 }
 
