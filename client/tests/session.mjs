@@ -48,8 +48,8 @@ export function built(name) {
 
 /** Serves a database; the link is what the program prints. */
 export async function serve(trace, ...options) {
-  const sources = join(traces, "programs");
-  const child = spawn(program, ["serve", "--sources", sources, ...options, trace], {
+  const sources = options.includes("--sources") ? [] : ["--sources", join(traces, "programs")];
+  const child = spawn(program, ["serve", ...sources, ...options, trace], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const exited = new Promise((resolve) => child.on("exit", (code) => resolve(code)));

@@ -46,6 +46,7 @@ export function valueMenu(event: MouseEvent, value: Value): void {
       { title: "Memory", keys: "m", run: about("memory") },
       { title: "Watch it", run: () => addWatch(path) },
       { title: "Watch what it points to", run: () => addWatch(`*${path}`) },
+      { title: "Watch it in hexadecimal", run: () => addWatch(`${path},x`) },
     );
   }
   if (address) {

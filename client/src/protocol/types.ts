@@ -121,7 +121,9 @@ export interface Line {
   code?: boolean;
   mark?: "strong" | "weak";
   count?: number;
-  run?: number;
+  run?: number | string;
+  /** The count of the run is no more than about right. */
+  about?: boolean;
   moment?: string | null;
   values?: { name: string; text: string; changed?: boolean }[];
   focus?: Target;

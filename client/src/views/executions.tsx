@@ -4,7 +4,7 @@ import { useEffect, useMemo, useState } from "preact/hooks";
 import { Failed } from "../parts/states";
 import { Strip } from "../parts/strip";
 import { Table, type Column } from "../parts/table";
-import { fileName, grouped, placeText, placeTitle, shortName } from "../parts/text";
+import { fileName, grouped, placeText, placeTitle, plural, shortName } from "../parts/text";
 import { Value } from "../parts/value";
 import type { Execution, Focus } from "../protocol/types";
 import { useAnchor } from "../protocol/use_anchor";
@@ -101,6 +101,7 @@ export function ExecutionsView({ argument }: ViewProperties) {
   );
   const columns = useMemo(() => columnsOf(prints, aim?.what.line !== undefined), [print, key]);
   if (!aim) return <div class="empty">Pick a line or a function: click a line number, or search for a name.</div>;
+  const failed = answer.rows.filter((it) => it.failed);
   const end = answer.end;
   const matched = end?.matched ? grouped(end.matched) : grouped(answer.rows.length);
   return (
@@ -142,6 +143,11 @@ export function ExecutionsView({ argument }: ViewProperties) {
         <Field label="Condition" placeholder="such as i >= 16" value={condition} change={setCondition} />
         <Field label="Print" placeholder="such as i, text[i]" value={print} change={setPrint} />
       </div>
+      {failed.length > 0 ? (
+        <div class="view-note" role="alert">
+          The condition could not be evaluated on {plural(failed.length, "row")}: {failed[0]?.failed}
+        </div>
+      ) : null}
       <Strip what={shared} at={from} />
       {group ? <Groups answer={groups} choose={(it) => group === "print" && prints[0] && setCondition(`${prints[0]} == ${it}`)} /> : null}
       <Table

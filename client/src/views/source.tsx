@@ -1,6 +1,7 @@
 // Source: what ran here, with what values?
 
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import type { VNode } from "preact";
+import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Empty, Failed, Loading, Skeleton } from "../parts/states";
 import { fileName, grouped, plural } from "../parts/text";
 import type { Line, SourceText } from "../protocol/types";
@@ -15,7 +16,7 @@ import { useHover } from "./source/hover";
 import type { ViewProperties } from "./registry";
 
 const ROW_PX = 20;
-const SPARE_LINES = 30;
+const SPARE_LINES = 14;
 const PAD_LINES = 3;
 
 type Languages = typeof import("../source/languages");
@@ -185,7 +186,6 @@ function Text({ file, text, line, follows, loading }: TextProperties) {
   );
   const byLine = useMemo(() => new Map(marks.rows.map((it) => [it.line, it])), [marks.rows.length, marks.end, marks.rows[0]]);
   const most = Math.max(1, ...marks.rows.map((it) => it.count ?? 0));
-  const digits = String(lines.length).length;
 
   useEffect(() => {
     if (findAsked.value > 0) setFinding(true);
@@ -218,6 +218,20 @@ function Text({ file, text, line, follows, loading }: TextProperties) {
     } else if (event.key === "Enter") toLine(active);
     else return;
     event.preventDefault();
+  };
+
+  const toLineNow = useRef(toLine);
+  toLineNow.current = toLine;
+  const clicked = useCallback((target: number) => toLineNow.current(target), []);
+  // A line that has not changed is the same element, which costs nothing to draw again.
+  const kept = useRef(new Map<number, { drawn: LineProperties; element: VNode }>());
+  const lineOf = (number: number, drawn: LineProperties) => {
+    const old = kept.current.get(number);
+    if (old && same(old.drawn, drawn)) return old.element;
+    const element = <SourceLine key={number} {...drawn} />;
+    if (kept.current.size > 1000) kept.current.clear();
+    kept.current.set(number, { drawn, element });
+    return element;
   };
 
   return (
@@ -255,21 +269,18 @@ function Text({ file, text, line, follows, loading }: TextProperties) {
         <div class="source-rows" style={{ height: `${lines.length * ROW_PX}px` }}>
           {Array.from({ length: range.to - range.from }, (_, n) => {
             const number = range.from + n + 1;
-            return (
-              <SourceLine
-                key={number}
-                number={number}
-                digits={digits}
-                file={file}
-                tokens={colours.line(number - 1)}
-                mark={byLine.get(number)}
-                most={most}
-                stale={marks.slow}
-                current={number === current}
-                active={number === active}
-                click={() => toLine(number)}
-              />
-            );
+            const drawn: LineProperties = {
+              number,
+              file,
+              tokens: colours.line(number - 1),
+              mark: byLine.get(number),
+              most,
+              stale: marks.slow,
+              current: number === current,
+              active: number === active,
+              click: clicked,
+            };
+            return lineOf(number, drawn);
           })}
         </div>
       </div>
@@ -278,9 +289,12 @@ function Text({ file, text, line, follows, loading }: TextProperties) {
   );
 }
 
+function same(a: LineProperties, b: LineProperties): boolean {
+  return (Object.keys(a) as (keyof LineProperties)[]).every((key) => a[key] === b[key]);
+}
+
 interface LineProperties {
   number: number;
-  digits: number;
   file: string;
   tokens: Token[];
   mark: Line | undefined;
@@ -288,7 +302,7 @@ interface LineProperties {
   stale: boolean;
   current: boolean;
   active: boolean;
-  click(): void;
+  click(line: number): void;
 }
 
 function SourceLine(properties: LineProperties) {
@@ -298,7 +312,7 @@ function SourceLine(properties: LineProperties) {
   if (current) classes.push("current");
   if (properties.active) classes.push("active");
   if (properties.stale) classes.push("stale");
-  const never = mark?.code && !mark.run;
+  const never = mark?.code && Number(mark.run ?? 0) === 0;
   if (never) classes.push("never");
   const count = mark?.count ?? 0;
   const values = inlineValues.value === "on" ? (mark?.values ?? []) : [];
@@ -328,7 +342,7 @@ function SourceLine(properties: LineProperties) {
         disabled={!mark?.code}
         title={
           mark?.code
-            ? `${plural(count, "time")} in this call, ${grouped(mark.run ?? 0)} in the run. Click lists them`
+            ? `${plural(count, "time")} in this call, ${mark.about ? "about " : ""}${grouped(mark.run ?? 0)} in the run. Click lists them`
             : undefined
         }
         onClick={() => show("executions", `line:${file}:${number}`)}
@@ -353,7 +367,7 @@ function SourceLine(properties: LineProperties) {
         title={title}
         aria-label={title ?? `line ${number}`}
         disabled={!mark?.mark}
-        onClick={properties.click}
+        onClick={() => properties.click(number)}
       >
         <span class="mark" />
         {current ? <span class="source-arrow" /> : null}

@@ -5,6 +5,7 @@ mod disassembly;
 mod executions;
 mod lines;
 mod overview;
+mod sources;
 mod state;
 mod step;
 mod tasks;
@@ -44,6 +45,8 @@ const QUESTIONS: &[Question] = &[
     Question { name: "callees", arguments: &["frame"], answer: callees::answer },
     Question { name: "instructions", arguments: &["count"], answer: callees::instructions },
     Question { name: "lines", arguments: &["file", "from", "to"], answer: lines::answer },
+    Question { name: "sources", arguments: &["text"], answer: sources::list },
+    Question { name: "source", arguments: &["file"], answer: sources::text },
     Question { name: "step", arguments: &["kind"], answer: step::answer },
     Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },
 ];
