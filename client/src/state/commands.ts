@@ -150,7 +150,9 @@ function nextPane(by: 1 | -1): void {
   const all = [...document.querySelectorAll<HTMLElement>(".pane")];
   const at = all.findIndex((pane) => pane.contains(document.activeElement));
   const pane = all[(at + by + all.length) % all.length];
-  const inside = pane?.querySelector<HTMLElement>('[data-home], .pane-body [tabindex="0"], [role="tab"][tabindex="0"]');
+  // What the view is about, else anything in it, else its tab.
+  const wanted = ["[data-home]", '.pane-body [tabindex="0"]', '[role="tab"][tabindex="0"]'];
+  const inside = wanted.map((it) => pane?.querySelector<HTMLElement>(it)).find(Boolean);
   inside?.focus();
 }
 

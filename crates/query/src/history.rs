@@ -104,10 +104,9 @@ impl History {
 
     /// The task that a tid meant at a moment: tids recur.
     pub fn task(&self, tid: Tid, moment: Moment) -> Option<&TaskLife> {
-        let of_tid = self.tasks.iter().filter(|task| task.tid == tid);
+        let mut of_tid = self.tasks.iter().filter(|task| task.tid == tid);
         of_tid
-            .filter(|task| task.begin <= moment)
-            .last()
+            .rfind(|task| task.begin <= moment)
             .or_else(|| self.tasks.iter().find(|task| task.tid == tid))
     }
 

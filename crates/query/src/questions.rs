@@ -1,9 +1,11 @@
 //! The questions, each a module.
 
+mod alerts;
 mod callees;
 mod disassembly;
 mod executions;
 mod lines;
+mod output;
 mod overview;
 mod sources;
 mod state;
@@ -47,6 +49,9 @@ const QUESTIONS: &[Question] = &[
     Question { name: "lines", arguments: &["file", "from", "to"], answer: lines::answer },
     Question { name: "sources", arguments: &["text"], answer: sources::list },
     Question { name: "source", arguments: &["file"], answer: sources::text },
+    Question { name: "output", arguments: &["descriptor"], answer: output::answer },
+    Question { name: "printed", arguments: &["descriptor", "offset"], answer: output::printed },
+    Question { name: "alerts", arguments: &[], answer: alerts::answer },
     Question { name: "step", arguments: &["kind"], answer: step::answer },
     Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },
 ];

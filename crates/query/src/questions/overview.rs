@@ -9,6 +9,7 @@ use crate::ask::Asked;
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::protocol::{Focus, MomentText};
+use crate::questions::alerts::{alerts, main_returned};
 use crate::questions::tasks::ending;
 
 #[derive(Serialize)]
@@ -29,6 +30,7 @@ struct Row<'a> {
 
 pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Failure> {
     let db = engine.db;
+    let start = start(engine)?;
     let (history, reader) = (&db.history, &db.reader);
     let first = history.tasks.first();
     let program = first.and_then(|task| task.programs.first());
@@ -47,9 +49,26 @@ pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fail
         tasks: history.tasks.len(),
         processes: history.tasks.iter().filter(|task| task.process == task.number).count(),
         exit: first.and_then(|task| task.status).map(ending),
-        start: Focus::at(end, engine.running(end).map_or(1, |task| task.number.0)),
+        start,
         identity,
     };
     let _ = asked.row(&row);
     Ok(())
+}
+
+/// The worst that went wrong; where `main` returned, if nothing did; else the end.
+fn start(engine: &mut Engine<'_>) -> Result<Focus, Failure> {
+    let db = engine.db;
+    let first = alerts(engine)?.into_iter().find(|alert| !alert.handled);
+    if let Some(first) = first {
+        return Ok(first.focus);
+    }
+    let end = db.reader.end();
+    if let Some(root) = db.history.tasks.first() {
+        let until = root.end.unwrap_or(end).min(end);
+        if let Some(moment) = main_returned(engine, root.tid, until)? {
+            return Ok(Focus::at(moment, root.number.0));
+        }
+    }
+    Ok(Focus::at(end, engine.running(end).map_or(1, |task| task.number.0)))
 }
