@@ -140,6 +140,36 @@ test("steps by keys alone, there and back", async () => {
   await user.close();
 });
 
+test("the search box finds functions, files, lines and moments", async () => {
+  const user = await open(server.link + PRINTING);
+  await user.press("/");
+  await user.page.keyboard.type("set_no");
+  const found = user.page.locator(".found");
+  await found.filter({ hasText: /function\s*set_note/ }).first().waitFor();
+  assert.match(await found.first().innerText(), /set_note[^]*3 x/);
+  await user.shot("places-search");
+  await user.press("Enter");
+  const text = await user.text("executions");
+  assert.match(text, /set_note[^]*3 executions/);
+  assert.match(text, /text=[^]*"holiday savings 2024"/);
+  await user.shot("places-function");
+  await user.press("Control+s");
+  await user.page.keyboard.type("heap_list.c:51");
+  await found.filter({ hasText: /line\s*heap_list.c:51/ }).first().waitFor();
+  await user.press("Enter");
+  assert.equal(await user.view("source").locator('[data-line="51"]').isVisible(), true);
+  await user.press("/");
+  await user.page.keyboard.type("e121");
+  await found.filter({ hasText: /moment/ }).first().waitFor();
+  await user.press("Enter");
+  assert.match(user.page.url(), /#m=145701/);
+  await user.press("/");
+  await user.page.keyboard.type("=1 + 2 * 3");
+  await user.page.locator(".search-value", { hasText: "7" }).waitFor();
+  await user.press("Escape");
+  await user.close();
+});
+
 test("a text that is not here is explained", async () => {
   const user = await open(`${server.link}#m=140000`);
   const source = await user.text("source");

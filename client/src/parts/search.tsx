@@ -28,10 +28,6 @@ function local(text: string): Item[] {
   const wanted = text.toLowerCase();
   if (!wanted) return [];
   const items: Item[] = [];
-  if (/^[\d,]+$/.test(text)) {
-    const moment = text.replaceAll(",", "");
-    items.push({ kind: "moment", name: grouped(moment), detail: "Go to this moment", run: () => go({ moment, frame: null }) });
-  }
   for (const it of views) {
     if (it.title.toLowerCase().includes(wanted)) {
       items.push({ kind: "view", name: it.title, detail: it.asks, run: () => show(it.id) });
@@ -58,7 +54,7 @@ function found(row: Found): Item {
   const detail = row.detail ?? (place?.file ? `${fileName(place.file)}${place.line ? `:${place.line}` : ""}` : "");
   return {
     kind,
-    name: kind === "function" ? shortName(name) : name,
+    name: kind === "function" ? shortName(name) : kind === "moment" ? grouped(name) : name,
     detail,
     ...(row.count === undefined ? {} : { count: `${grouped(row.count)} x` }),
     run,
@@ -138,7 +134,12 @@ export function Search() {
           setOpen(true);
         }}
         onFocus={() => setOpen(true)}
-        onBlur={() => setTimeout(() => setOpen(false), 150)}
+        onBlur={() =>
+          setTimeout(() => {
+            // It may have been left and come back to.
+            if (document.activeElement !== input.current) setOpen(false);
+          }, 150)
+        }
         onKeyDown={keys}
       />
       <kbd>/</kbd>

@@ -34,15 +34,20 @@ interface Properties {
   at?: Focus | undefined;
   name?: boolean;
   changed?: boolean;
+  /** Among others in one row: cut early. */
+  brief?: boolean;
 }
 
-export function Value({ value, at, name, changed }: Properties) {
-  const text = value.text ?? "";
+const BRIEF = 40;
+
+export function Value({ value, at, name, changed, brief }: Properties) {
+  const complete = value.text ?? "";
+  const text = brief && complete.length > BRIEF ? `${complete.slice(0, BRIEF - 1)}…` : complete;
   const path = value.path;
   const badges = [...(value.badges ?? [])];
   if (value.shadowed) badges.push("shadowed");
   if (changed && !badges.includes("changed")) badges.push("changed");
-  const title = [value.type, value.address && `at ${value.address}`].filter(Boolean).join("\n");
+  const title = [text === complete ? "" : complete.slice(0, 1000), value.type, value.address && `at ${value.address}`].filter(Boolean).join("\n");
   const of = data.value;
   const where = at ?? whole.value?.focus;
   const picked = path !== undefined && of?.text === path && of.at.moment === where?.moment;

@@ -85,14 +85,14 @@ function CallRow({ call, level }: { call: Call; level: number }) {
           {(call.arguments ?? []).map((it, n) => (
             <span key={it.name ?? n}>
               {n > 0 ? <span class="punctuation">, </span> : null}
-              <Value value={it} name />
+              <Value value={it} name brief />
             </span>
           ))}
           <span class="punctuation">)</span>
           {call.result ? (
             <>
               <span class="punctuation"> → </span>
-              <Value value={call.result} />
+              <Value value={call.result} brief />
             </>
           ) : null}
         </span>

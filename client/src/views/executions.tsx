@@ -250,7 +250,7 @@ function columnsOf(prints: string[], line: boolean): Column<Execution>[] {
           {(it.arguments ?? []).map((value, n) => (
             <span key={value.name ?? n}>
               {n > 0 ? ", " : ""}
-              <Value value={value} name at={there(it)} />
+              <Value value={value} name brief at={there(it)} />
             </span>
           ))}
         </span>
@@ -261,7 +261,7 @@ function columnsOf(prints: string[], line: boolean): Column<Execution>[] {
       title: "Result",
       width: "minmax(80px, 1fr)",
       cell: (it) => {
-        if (it.result) return <Value value={it.result} />;
+        if (it.result) return <Value value={it.result} brief />;
         if (it.left && it.left !== "returned") {
           return <span class="badge badge-warn">{it.left === "running" ? "still running" : `left by ${it.left}`}</span>;
         }

@@ -113,6 +113,7 @@ function StackRow({ frame, current, target }: { frame: Frame; current: boolean; 
             <Value
               value={it}
               name
+              brief
               at={{
                 moment: frame.entry ?? target.moment ?? "0",
                 ...(target.task === undefined ? {} : { task: target.task }),

@@ -7,6 +7,7 @@ mod executions;
 mod lines;
 mod output;
 mod overview;
+mod search;
 mod sources;
 mod state;
 mod step;
@@ -52,6 +53,7 @@ const QUESTIONS: &[Question] = &[
     Question { name: "output", arguments: &["descriptor"], answer: output::answer },
     Question { name: "printed", arguments: &["descriptor", "offset"], answer: output::printed },
     Question { name: "alerts", arguments: &[], answer: alerts::answer },
+    Question { name: "search", arguments: &["text"], answer: search::answer },
     Question { name: "step", arguments: &["kind"], answer: step::answer },
     Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },
 ];
