@@ -84,10 +84,11 @@ fn callees(
     let mut all: Vec<Callee> = Vec::new();
     let mut leaf = engine.leaf_at(entry)?;
     let tid = here.tid;
+    // Where the frame's return address lies, once it was seen.
+    let mut slot = None;
     'leaves: while leaf < engine.db.reader.leaves() {
         let mut stacks = index::stacks_at(&engine.db.reader, leaf)?;
         let transfers = engine.transfers(leaf)?;
-        let mut seen = entry.0 == 0;
         for transfer in transfers.iter() {
             let Transfer::Call(task, space, call) = transfer else {
                 crate::stretch::follow(&mut stacks, std::slice::from_ref(transfer));
@@ -103,13 +104,15 @@ fn callees(
             crate::stretch::follow(&mut stacks, std::slice::from_ref(transfer));
             let frames = stacks.frames(tid);
             let at = frames.iter().rposition(|frame| frame.moment == entry.0);
-            seen |= at.is_some();
+            slot = at.map(|at| frames[at].slot).or(slot);
             let depth = match at {
                 Some(at) => frames.len() - 1 - at,
                 None if entry.0 == 0 => frames.len(),
-                // It is over, or suspended on another stack.
-                None if seen && call.moment > entry => break 'leaves,
-                None => continue,
+                // On another stack for a while, or over.
+                None => match slot {
+                    Some(slot) if !stacks.has(entry.0, slot) => break 'leaves,
+                    _ => continue,
+                },
             };
             if !call.is_call {
                 continue;
@@ -151,11 +154,11 @@ fn row(engine: &mut Engine<'_>, here: Here, space: u32, callee: &Callee) -> Resu
     let there = Here { moment: start, ..here };
     let stack = Stack::innermost(engine, there, &frame)?;
     let view = FrameView::new(engine, there, &stack, 0, Some(0))?;
-    let named = engine.places.look(engine.db, space, stack.registers.rip, start).place(0);
-    let named = match named.function {
-        Some(function) => Some(function),
-        None => engine.places.look(engine.db, space, frame.function, start).place(0).function,
-    };
+    // A stub of the linker knows better than what it finds at its first call.
+    let called = engine.places.look(engine.db, space, frame.function, start).place(0).function;
+    let reached = engine.places.look(engine.db, space, stack.registers.rip, start).place(0);
+    let stub = called.as_deref().and_then(|name| name.strip_suffix("@plt")).map(str::to_owned);
+    let named = stub.or(reached.function).or(called);
     let ended = exit(engine, here.tid, &frame)?;
     let result = result(engine, there, ended, &view)?;
     let whole = Frame { entry: frame.entry, ..stack.frames[0] };
@@ -171,7 +174,7 @@ fn row(engine: &mut Engine<'_>, here: Here, space: u32, callee: &Callee) -> Resu
     Ok(Row {
         moment: MomentText(frame.entry),
         frame: id,
-        function: named.map(|name| name.trim_end_matches("@plt").to_owned()),
+        function: named,
         place,
         arguments,
         exit: ended.moment.map(MomentText),
