@@ -1,6 +1,7 @@
 //! The questions, each a module.
 
 mod callees;
+mod accesses;
 mod disassembly;
 mod executions;
 mod overview;
@@ -26,6 +27,9 @@ struct Question {
 const EXECUTIONS: &[&str] =
     &["file", "line", "function", "address", "scope", "condition", "print", "group", "buckets"];
 
+/// Arguments of questions about accesses.
+const ACCESSES: &[&str] = &["expression", "address", "length", "condition", "scope"];
+
 const QUESTIONS: &[Question] = &[
     Question { name: "overview", arguments: &[], answer: overview::answer },
     Question { name: "tasks", arguments: &[], answer: tasks::answer },
@@ -43,6 +47,8 @@ const QUESTIONS: &[Question] = &[
     Question { name: "callees", arguments: &["frame"], answer: callees::answer },
     Question { name: "instructions", arguments: &["count"], answer: callees::instructions },
     Question { name: "step", arguments: &["kind"], answer: step::answer },
+    Question { name: "writes", arguments: ACCESSES, answer: accesses::writes },
+    Question { name: "reads", arguments: ACCESSES, answer: accesses::reads },
     Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },
 ];
 
