@@ -10,6 +10,7 @@ use model::{Address, Moment, Tid, gpr};
 use replay::{Progress, Session};
 use rustc_hash::FxHashMap;
 
+use crate::accesses::Kept;
 use crate::database::Database;
 use crate::eval::{Arguments, LoadedModules};
 use crate::failure::{Code, Failure};
@@ -48,6 +49,7 @@ pub struct Engine<'d> {
     pub values: Arc<values::Values>,
     pub loaded: LoadedModules,
     pub arguments: Arguments,
+    pub accesses: Kept,
     /// The session is as `at` has left it.
     settled: Option<Moment>,
     executed: Duration,
@@ -74,6 +76,7 @@ impl<'d> Engine<'d> {
             values: Arc::default(),
             loaded: LoadedModules::default(),
             arguments: Arguments::default(),
+            accesses: Kept::default(),
             settled: None,
             executed: Duration::ZERO,
         }

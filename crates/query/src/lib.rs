@@ -12,9 +12,12 @@
 //!
 //! Start reading at [`ask`], then `engine.rs`, `stretch.rs`.
 
+mod accesses;
 mod ask;
+mod call_names;
 mod code;
 mod database;
+mod effective;
 mod engine;
 mod eval;
 mod executions;
@@ -23,11 +26,13 @@ mod failure;
 mod frame_path;
 mod frames;
 mod history;
+mod memory_identity;
 mod modules;
 mod places;
 pub mod protocol;
 mod questions;
 mod stretch;
+mod target;
 pub mod worker;
 
 pub use ask::{Asked, Sink, ask};

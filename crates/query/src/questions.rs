@@ -2,6 +2,7 @@
 
 mod alerts;
 mod callees;
+mod accesses;
 mod disassembly;
 mod executions;
 mod lines;
@@ -31,6 +32,9 @@ struct Question {
 const EXECUTIONS: &[&str] =
     &["file", "line", "function", "address", "scope", "condition", "print", "group", "buckets"];
 
+/// Arguments of questions about accesses.
+const ACCESSES: &[&str] = &["expression", "address", "length", "condition", "scope"];
+
 const QUESTIONS: &[Question] = &[
     Question { name: "overview", arguments: &[], answer: overview::answer },
     Question { name: "tasks", arguments: &[], answer: tasks::answer },
@@ -55,6 +59,8 @@ const QUESTIONS: &[Question] = &[
     Question { name: "alerts", arguments: &[], answer: alerts::answer },
     Question { name: "search", arguments: &["text"], answer: search::answer },
     Question { name: "step", arguments: &["kind"], answer: step::answer },
+    Question { name: "writes", arguments: ACCESSES, answer: accesses::writes },
+    Question { name: "reads", arguments: ACCESSES, answer: accesses::reads },
     Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },
 ];
 

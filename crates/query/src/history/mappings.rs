@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use index::records::{CallersRecord, ForkRecord, MappingKind, MappingRecord};
-use model::{Address, Moment};
+use model::{Address, Moment, Tid};
 
 /// A mapping of a named file, or of shared memory, for as long as it lasted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,36 @@ pub struct Mapped {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpaceHistory {
     pub mapped: Vec<Mapped>,
+    /// All changes of what is mapped, in order of time.
+    pub changes: Vec<Change>,
+    /// The space that it is a copy of, and since when.
+    pub copied: Option<(u32, Moment)>,
+}
+
+/// Memory got another content because another thing is mapped there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub moment: Moment,
+    /// Whose call it was, if it was one.
+    pub tid: Option<Tid>,
+    pub range: Range<Address>,
+    pub kind: ChangeKind,
+    /// Of what is there from now on: a file, or what the kernel calls it.
+    pub name: Arc<str>,
+    /// Of the range's beginning in the file, in bytes.
+    pub offset: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    Mapped,
+    Unmapped,
+    /// The content came from this address.
+    Moved {
+        from: Address,
+    },
+    /// The content was thrown away: madvise(2).
+    Discarded,
 }
 
 impl SpaceHistory {
@@ -70,6 +100,8 @@ impl Spaces {
         let parent = self.now.get(&fork.from).cloned().unwrap_or_default();
         let copied =
             parent.into_iter().map(|(end, mapped)| (end, Mapped { from: fork.moment, ..mapped }));
+        let history = self.histories.entry(fork.space).or_default();
+        history.copied = Some((fork.from, fork.moment));
         // A record of the child may have come before.
         let child = self.now.entry(fork.space).or_default();
         let own = std::mem::take(child);
@@ -80,8 +112,24 @@ impl Spaces {
     }
 
     fn change(&mut self, change: MappingRecord) {
-        let MappingRecord { moment, space, start, end, change, .. } = change;
+        let MappingRecord { moment, space, tid, start, end, change } = change;
         let range = start..end;
+        let kind = match &change {
+            MappingKind::Mapped { .. } => Some(ChangeKind::Mapped),
+            MappingKind::Unmapped => Some(ChangeKind::Unmapped),
+            MappingKind::MovedHere { from } => Some(ChangeKind::Moved { from: *from }),
+            MappingKind::Discarded => Some(ChangeKind::Discarded),
+            MappingKind::Protected { .. } => None,
+        };
+        if let Some(kind) = kind {
+            let (name, offset) = match &change {
+                MappingKind::Mapped { name, offset, .. } => (name.clone(), *offset),
+                _ => (Vec::new(), 0),
+            };
+            let name = self.name(name);
+            let change = Change { moment, tid, range: range.clone(), kind, name, offset };
+            self.histories.entry(space).or_default().changes.push(change);
+        }
         match change {
             MappingKind::Mapped { shared, name, offset, .. } => {
                 self.cut(space, &range, moment);
