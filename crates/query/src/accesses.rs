@@ -121,12 +121,7 @@ pub fn in_leaf(
     Ok(found)
 }
 
-fn watch(
-    engine: &mut Engine<'_>,
-    bytes: &Bytes,
-    leaf: u64,
-    reads: bool,
-) -> Result<Found, Failure> {
+fn watch(engine: &mut Engine<'_>, bytes: &Bytes, leaf: u64, reads: bool) -> Result<Found, Failure> {
     let db = engine.db;
     let span = db.reader.span(leaf)?;
     let last = leaf + 1 == db.reader.leaves();
@@ -227,9 +222,9 @@ fn about_to(
     let registers = session.registers(stop.tid)?;
     let memory = session.memory(stop.tid)?;
     let mut code = [0; 15];
-    let length = (1..=15).rev().find(|length| memory.read(registers.rip, &mut code[..*length]).is_ok());
-    let mut decoder =
-        Decoder::with_ip(64, &code[..length?], registers.rip.0, DecoderOptions::NONE);
+    let length =
+        (1..=15).rev().find(|length| memory.read(registers.rip, &mut code[..*length]).is_ok());
+    let mut decoder = Decoder::with_ip(64, &code[..length?], registers.rip.0, DecoderOptions::NONE);
     let instruction = decoder.decode();
     let mut part: Option<Range<u64>> = None;
     let mut loads = false;
@@ -264,7 +259,10 @@ fn about_to(
     // The recorder's library copies what a buffered call has read: that is the call.
     let call = transfers.iter().find(|(event, transfer)| {
         let memory = transfer.memory.iter().any(|range| range.contains(&address));
-        event.tid == stop.tid && transfer.begun <= stop.moment && stop.moment < event.moment && memory
+        event.tid == stop.tid
+            && transfer.begun <= stop.moment
+            && stop.moment < event.moment
+            && memory
     });
     if let Some((event, _)) = call.filter(|_| !reads) {
         access.by = By::Kernel(event.call);
@@ -407,17 +405,14 @@ pub fn first_leaf(
     Ok(first)
 }
 
-fn mapping_moments<'a>(
-    db: &'a Database,
-    bytes: &'a Bytes,
-) -> impl Iterator<Item = Moment> + 'a {
+fn mapping_moments<'a>(db: &'a Database, bytes: &'a Bytes) -> impl Iterator<Item = Moment> + 'a {
     bytes.views.iter().flat_map(move |view| {
         let changes = db.history.spaces.get(&view.space).map(|history| &history.changes[..]);
-        let overlaps = |range: &Range<Address>| {
-            range.start < view.range.end && view.range.start < range.end
-        };
+        let overlaps =
+            |range: &Range<Address>| range.start < view.range.end && view.range.start < range.end;
         let changes = changes.unwrap_or_default().iter();
-        let there = changes.filter(move |change| view.is_at(change.moment) && overlaps(&change.range));
+        let there =
+            changes.filter(move |change| view.is_at(change.moment) && overlaps(&change.range));
         there.map(|change| change.moment)
     })
 }

@@ -14,6 +14,7 @@ use crate::accesses::Kept;
 use crate::database::Database;
 use crate::eval::{Arguments, LoadedModules};
 use crate::failure::{Code, Failure};
+use crate::heap::Heap;
 use crate::history::TaskLife;
 use crate::places::Places;
 use crate::protocol::Focus;
@@ -50,6 +51,7 @@ pub struct Engine<'d> {
     pub loaded: LoadedModules,
     pub arguments: Arguments,
     pub accesses: Kept,
+    pub heap: Heap,
     /// The session is as `at` has left it.
     settled: Option<Moment>,
     executed: Duration,
@@ -77,6 +79,7 @@ impl<'d> Engine<'d> {
             loaded: LoadedModules::default(),
             arguments: Arguments::default(),
             accesses: Kept::default(),
+            heap: Heap::default(),
             settled: None,
             executed: Duration::ZERO,
         }

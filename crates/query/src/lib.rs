@@ -25,6 +25,7 @@ mod exits;
 mod failure;
 mod frame_path;
 mod frames;
+mod heap;
 mod history;
 mod memory_identity;
 mod modules;

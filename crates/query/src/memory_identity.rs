@@ -59,7 +59,13 @@ impl Bytes {
             match shared {
                 Some((mapped, (owner, page))) => {
                     let owned = page * PAGE_SIZE + (Address(at) - mapped.range.start);
-                    shared_views(db, owner, owned..owned + (page_end - at), at - address.0, &mut views);
+                    shared_views(
+                        db,
+                        owner,
+                        owned..owned + (page_end - at),
+                        at - address.0,
+                        &mut views,
+                    );
                 }
                 None => private_views(db, space, at..page_end, at - address.0, &mut views),
             }

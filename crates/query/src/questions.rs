@@ -1,8 +1,9 @@
 //! The questions, each a module.
 
-mod alerts;
-mod callees;
 mod accesses;
+mod alerts;
+mod block;
+mod callees;
 mod disassembly;
 mod executions;
 mod lines;
@@ -59,6 +60,7 @@ const QUESTIONS: &[Question] = &[
     Question { name: "alerts", arguments: &[], answer: alerts::answer },
     Question { name: "search", arguments: &["text"], answer: search::answer },
     Question { name: "step", arguments: &["kind"], answer: step::answer },
+    Question { name: "block", arguments: &["expression", "address"], answer: block::answer },
     Question { name: "writes", arguments: ACCESSES, answer: accesses::writes },
     Question { name: "reads", arguments: ACCESSES, answer: accesses::reads },
     Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },

@@ -37,10 +37,19 @@ pub struct Shape {
 /// Where a part of it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    Memory { address: Address, length: u64 },
+    Memory {
+        address: Address,
+        length: u64,
+    },
     /// By the psABI's number; so many bytes from one on.
-    Register { number: u16, first: u64, length: u64 },
-    Nowhere { length: u64 },
+    Register {
+        number: u16,
+        first: u64,
+        length: u64,
+    },
+    Nowhere {
+        length: u64,
+    },
 }
 
 impl Part {
@@ -120,8 +129,9 @@ impl Subject {
     pub fn memory(&self, engine: &Engine<'_>) -> Result<Bytes, Failure> {
         let Some((address, length)) = self.span() else {
             let what = format!("{} is not in memory at moment {}", self.name, self.here.moment);
-            return Err(Failure::new(Code::NotAvailable, what)
-                .hint("`origin` follows values in registers"));
+            return Err(
+                Failure::new(Code::NotAvailable, what).hint("`origin` follows values in registers")
+            );
         };
         Ok(Bytes::at(engine.db, self.space, address, length, self.here.moment))
     }

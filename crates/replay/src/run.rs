@@ -269,12 +269,17 @@ impl Session {
     ) -> Result<Exit> {
         let id = self.task(tid)?.space;
         self.begin_observing(id);
+        if self.stopping.watches() {
+            self.collect_effects(id);
+        }
         let task = self.tasks.get_mut(&tid).ok_or_else(|| Problem::malformed("no such task"))?;
         let space = self.spaces.get_mut(&task.space);
         let space = space.ok_or_else(|| Problem::malformed("no such address space"))?;
         let (before, from) = (task.cpu.instructions, task.cpu.rip);
         self.machine.set_clock(self.moment, before);
         let exit = work(&mut self.machine, &mut space.space, &mut task.cpu)?;
+        // What the machine undoes to stop for a watch is nobody's write.
+        space.space.take_noted_writes();
         let retired = task.cpu.instructions - before;
         if retired > 0 || exit == Exit::InstructionLimit {
             task.orig_rax = NO_SYSCALL;

@@ -109,7 +109,9 @@ fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>, reads: bool) -> Result
         asked.progress(checked, db.reader.leaves());
     }
     // A side on which there may be more.
-    for (side, more) in [(Side::Before, full[0] || before.is_some()), (Side::After, full[1] || after.is_some())] {
+    for (side, more) in
+        [(Side::Before, full[0] || before.is_some()), (Side::After, full[1] || after.is_some())]
+    {
         if more && !asked.wants(side) {
             let _ = asked.row_at(side, middle, &());
         }
@@ -139,11 +141,7 @@ fn side<'a>(
     Ok(Flow::More)
 }
 
-fn row(
-    engine: &mut Engine<'_>,
-    wanted: &Wanted,
-    access: &Access,
-) -> Result<Option<Row>, Failure> {
+fn row(engine: &mut Engine<'_>, wanted: &Wanted, access: &Access) -> Result<Option<Row>, Failure> {
     let task = task_at(engine, access.tid, access.moment);
     let mut failed = None;
     if let Some(condition) = &wanted.condition {
