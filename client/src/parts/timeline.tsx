@@ -83,7 +83,7 @@ export function Timeline() {
       const own = it.task === task;
       context.fillStyle = colour(own ? "text" : "dim");
       context.font = `${own ? "600 " : ""}11px ${style.getPropertyValue("--sans")}`;
-      context.fillText(clip(context, `${it.name ?? "task"} ${it.tid}`, LABEL_PX - 26), 20, y + LANE_PX / 2);
+      context.fillText(clip(context, `${it.tid} ${it.name ?? "task"}`, LABEL_PX - 26), 20, y + LANE_PX / 2);
       context.fillStyle = colour(`task-${(it.task - 1) % 6}`);
       context.fillRect(10, y + 4, 5, 6);
       context.globalAlpha = 0.22;

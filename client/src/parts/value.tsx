@@ -44,7 +44,8 @@ export function Value({ value, at, name, changed, brief }: Properties) {
   const complete = value.text ?? "";
   const text = brief && complete.length > BRIEF ? `${complete.slice(0, BRIEF - 1)}…` : complete;
   const path = value.path;
-  const badges = [...(value.badges ?? [])];
+  // That a text is cut is seen at its end; what is said twice is meant once.
+  const badges = [...new Set(value.badges)].filter((it) => it !== "cut");
   if (value.shadowed) badges.push("shadowed");
   if (changed && !badges.includes("changed")) badges.push("changed");
   const title = [text === complete ? "" : complete.slice(0, 1000), value.type, value.address && `at ${value.address}`].filter(Boolean).join("\n");

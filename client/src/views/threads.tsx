@@ -26,9 +26,9 @@ export function ThreadsView() {
       title: "Task",
       width: "minmax(120px, 1.2fr)",
       cell: (it) => (
-        <span style={{ paddingLeft: `${depth(it) * 14}px` }}>
+        <span class="task-name" style={{ paddingLeft: `${depth(it) * 14}px` }}>
           <span class="task-dot" style={{ background: taskColour(it.task) }} />
-          {it.name ?? "?"} <span class="dim">{it.tid}</span>
+          <span class="dim">{it.tid}</span> {it.name ?? "?"}
         </span>
       ),
     },

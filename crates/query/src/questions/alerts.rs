@@ -12,7 +12,7 @@ use crate::exits::exit;
 use crate::failure::Failure;
 use crate::history::TaskLife;
 use crate::protocol::{Focus, FrameId, MomentText, Place};
-use crate::questions::output::own_frame;
+use crate::questions::output::{in_program, own_frame};
 use crate::questions::tasks::{ending, signal_name};
 
 /// Signals that a program's own fault raises: ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS.
@@ -199,15 +199,22 @@ fn bad_exit(engine: &mut Engine<'_>, task: &TaskLife) -> Result<Option<Alert>, F
         Some(moment) => Here { moment, tid: task.tid, task: task.number.0 },
         None => {
             let moment = left(engine, task.tid, end);
-            Here { moment, tid: task.tid, task: task.number.0 }
+            in_program(engine, Here { moment, tid: task.tid, task: task.number.0 })?
         }
     };
     let found = own_frame(engine, here).ok();
+    // A child's failure that its parents have coped with.
+    let root = engine.db.history.tasks.first();
+    let handled = task.parent.is_some() && root.is_some_and(|root| root.status == Some(0));
     Ok(Some(Alert {
-        rank: if task.parent.is_none() { 3 } else { 4 },
+        rank: match (task.parent, handled) {
+            (None, _) => 3,
+            (_, false) => 4,
+            (_, true) => 8,
+        },
         kind: "exit",
         text: ending(status),
-        handled: false,
+        handled,
         moment: MomentText(here.moment),
         task: here.task,
         place: found.as_ref().map(|(_, place)| place.clone()),

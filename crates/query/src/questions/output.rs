@@ -112,13 +112,14 @@ pub fn printed(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fai
         None => None,
     };
     let at = |moment| Here { moment, tid: written.tid, task };
-    let mut here = at(put.unwrap_or(write));
+    let mut here = in_program(engine, at(put.unwrap_or(write)))?;
     let mut found = own_frame(engine, here)?;
     // A buffer that the system's code alone has filled: who wrote it knows more.
     if put.is_some() && !found.1.own {
-        let other = own_frame(engine, at(write))?;
+        let calling = in_program(engine, at(write))?;
+        let other = own_frame(engine, calling)?;
         if other.1.own {
-            (here, found) = (at(write), other);
+            (here, found) = (calling, other);
         }
     }
     let (frame, place) = found;
@@ -196,6 +197,22 @@ fn last_stop(session: &mut Session, tid: Tid, end: Moment) -> Result<Option<Mome
     }
     session.take_effects();
     Ok(last)
+}
+
+/// The recorder has system calls made in a page of its own, which no call history leads out of:
+/// its addresses.
+const RECORDER: std::ops::Range<u64> = 0x7000_0000..0x7000_1000;
+
+/// A task in its program: in front of the recorder's code, if it is in that.
+pub fn in_program(engine: &mut Engine<'_>, mut here: Here) -> Result<Here, Failure> {
+    for _ in 0..8 {
+        let registers = engine.at(here.moment)?.registers(here.tid).unwrap_or_default();
+        if !RECORDER.contains(&registers.rip.0) || here.moment.0 == 0 {
+            break;
+        }
+        here.moment.0 -= 1;
+    }
+    Ok(here)
 }
 
 /// The innermost frame of the user's own code, else the innermost of all.
