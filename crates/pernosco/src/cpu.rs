@@ -144,7 +144,7 @@ pub fn compare(recorded: &Processor<'_>, host: &Processor<'_>) -> Comparison {
     if theirs != ours {
         notes.push(format!(
             "recorded on {theirs}, this is {ours}: approximations (rcpps, rsqrtps, their AVX-512 \
-             forms) and flags that the manuals leave undefined may differ"
+             forms, fsin and its like) and flags that the manuals leave undefined may differ"
         ));
     } else if recorded.signature() != host.signature() {
         notes.push(
