@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use symbols::{Activation, Language, LinkAddress, Module, Name, NameKind, Variable};
+use symbols::{Activation, Language, LinkAddress, Module, Name, NameKind, NamedThing, Variable};
 
 use crate::datum::Context;
 use crate::error::Error;
@@ -259,10 +259,7 @@ impl Lookup<'_> {
                 None => module.things_named(path, &KINDS),
             };
             let around = self.function.map(|f| f.function.tree().components()).unwrap_or_default();
-            let best = things.into_iter().min_by_key(|thing| {
-                let rank = KINDS.iter().position(|kind| *kind == thing.kind);
-                (distance_of_scopes(&thing.full_name, path, &around), rank)
-            });
+            let best = best(things, path, &around, own);
             let Some(id) = best.as_ref().and_then(|thing| thing.id) else { continue };
             let module = Arc::clone(module);
             match best.map(|thing| (thing.kind, thing.full_name)) {
@@ -299,6 +296,31 @@ impl Lookup<'_> {
             })
         })
     }
+}
+
+/// Of things whose paths end in a name, the one that is meant: in the scopes around, or with
+/// exactly that path. Others are meant if there is only one of them, and it is not far away: what
+/// a `using` makes visible is not known.
+fn best(
+    things: Vec<NamedThing>,
+    path: &str,
+    around: &[String],
+    own_module: bool,
+) -> Option<NamedThing> {
+    let far = |thing: &NamedThing| distance_of_scopes(&thing.full_name, path, around).0;
+    let (distant, near): (Vec<NamedThing>, Vec<NamedThing>) = things.into_iter().partition(far);
+    let nearest = near.into_iter().min_by_key(|thing| {
+        (distance_of_scopes(&thing.full_name, path, around), thing.kind != NameKind::Variable)
+    });
+    if nearest.is_some() {
+        return nearest;
+    }
+    let qualified = path.contains("::");
+    let mut distant = distant
+        .into_iter()
+        .filter(|thing| qualified || own_module && thing.kind != NameKind::Function);
+    let only = distant.next()?;
+    distant.next().is_none().then_some(only)
 }
 
 /// How far a name is from where it is used: of several, the one in the nearest scope is meant.

@@ -28,6 +28,8 @@ pub trait Target {
     fn standing(&self) -> Option<Standing>;
 
     /// Where the task has what is at an offset of a module's block of thread-local variables.
+    /// Without an answer it is looked up in glibc's table, for which the register `fs_base` and
+    /// the modules in the order in which they were loaded are needed.
     fn thread_local(&self, _module: usize, _offset: u64) -> Option<Address> {
         None
     }
@@ -78,6 +80,28 @@ pub(crate) struct ModuleFrame<'t> {
     pub own: Option<Standing>,
 }
 
+impl ModuleFrame<'_> {
+    /// glibc, `sysdeps/x86_64/nptl/tls.h`: the second word of a thread's control block points to
+    /// its table, which has two words for each module that has such variables, from 1 on; the
+    /// first of them is the address. Modules have their numbers in the order of loading.
+    fn in_thread_table(&self, offset: u64) -> Option<Address> {
+        let modules = self.target.modules().get(..=self.module)?;
+        let has_block =
+            |loaded: &&Loaded| loaded.module.image().sections.iter().any(|s| s.thread_local);
+        has_block(&modules.last()?).then_some(())?;
+        let number = modules.iter().filter(has_block).count() as u64;
+        let word = |address: u64| {
+            let mut bytes = [0; 8];
+            let read = self.target.read(Address(address), &mut bytes);
+            read.then(|| u64::from_le_bytes(bytes))
+        };
+        let table = word(self.target.named_register("fs_base")?.wrapping_add(8))?;
+        let block = word(table.wrapping_add(16 * number))?;
+        // All ones where the thread has not used them yet.
+        (block != 0 && block != u64::MAX).then(|| Address(block.wrapping_add(offset)))
+    }
+}
+
 impl Frame for ModuleFrame<'_> {
     fn register(&self, register: u16) -> Option<u128> {
         self.target.register(register)
@@ -96,7 +120,7 @@ impl Frame for ModuleFrame<'_> {
     }
 
     fn thread_local(&self, offset: u64) -> Option<Address> {
-        self.target.thread_local(self.module, offset)
+        self.target.thread_local(self.module, offset).or_else(|| self.in_thread_table(offset))
     }
 
     fn entry(&self) -> Option<&dyn Frame> {

@@ -8,13 +8,15 @@ use values::{Children, Options, ValueKind};
 
 fn cpp(options: &[&str], variables: bool) -> Vec<Stop> {
     let compiler = [&["g++", "-g", "-std=c++20"], options].concat();
-    stops(&Setup { compiler: &compiler, source: "library.cpp", expressions: &[], variables })
+    let source = "library.cpp";
+    stops(&Setup { compiler: &compiler, source, expressions: &[], variables, first: 0 })
 }
 
 fn rust(options: &[&str]) -> Stop {
     let compiler = [&["rustc", "-g", "--edition", "2021"], options].concat();
-    let setup =
-        Setup { compiler: &compiler, source: "library.rs", expressions: &[], variables: false };
+    let source = "library.rs";
+    let expressions = &[];
+    let setup = Setup { compiler: &compiler, source, expressions, variables: false, first: 0 };
     stops(&setup).remove(0)
 }
 
@@ -26,6 +28,21 @@ fn cpp_like_gdb() {
             compare_variables(stop, &format!("{version} stop {number}"), &mut tally);
         }
         assert!(tally.leaves > 220 && tally.containers > 60, "{tally:?}");
+    }
+}
+
+#[test]
+fn optimised_cpp_like_gdb() {
+    for level in ["-Og"] {
+        let compiler = ["g++", "-g", "-std=c++20", level];
+        let source = "library.cpp";
+        let setup =
+            Setup { compiler: &compiler, source, expressions: &[], variables: true, first: 1 };
+        let mut tally = Tally::default();
+        for stop in &stops(&setup) {
+            compare_variables(stop, level, &mut tally);
+        }
+        assert!(tally.leaves > 100 && tally.containers > 30, "{level} {tally:?}");
     }
 }
 

@@ -97,6 +97,7 @@ fn main_stop(options: &[&str]) -> Vec<Stop> {
         source: "plain.c",
         expressions: &expressions,
         variables: true,
+        first: 0,
     };
     stops(&setup)
 }
@@ -215,6 +216,17 @@ fn texts() {
         let found = found.rsplit_once(" \"wide\"").map_or(found.clone(), |_| "\"wide\"".to_owned());
         assert_eq!(found, text, "{expression}");
     }
+}
+
+/// Thread-local variables are found through glibc's table where the target does not know better.
+#[test]
+fn thread_locals() {
+    let mut stop = main_stop(&["-O0"]).remove(1);
+    let expected = stop.text("per_thread");
+    assert_eq!(expected, "43");
+    let address = stop.text("&per_thread");
+    stop.thread_block = None;
+    assert_eq!((stop.text("per_thread"), stop.text("&per_thread")), (expected, address));
 }
 
 /// Children are found again by their expressions, in parts of any size.

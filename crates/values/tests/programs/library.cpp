@@ -150,7 +150,9 @@ int main(int argc, char **) {
     auto lambda = [captured, &numbers]() { return captured + (int)numbers.size(); };
     bool truth = argc == 1;
     char16_t letter = u'\u00e9';
-    std::printf("%d %zu %f %d %d\n", lambda(), numbers.size(), shape->area(), (int)nested.size(), // STOP
+    // An instruction of its own, also where much is moved around.
+    __asm__ volatile("nop" ::: "memory"); // STOP
+    std::printf("%d %zu %f %d %d\n", lambda(), numbers.size(), shape->area(), (int)nested.size(),
                 other.value + right->r + hidden->h + base->id + reference.id + (int)named->name.size());
     return (int)(counts.size() + words.size() + lists.size() + truth + letter + *iterator) == 12345;
 }

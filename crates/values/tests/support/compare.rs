@@ -1,7 +1,7 @@
 //! Compares our trees with what gdb told.
 
 use serde_json::Value as Json;
-use values::{Badge, Options, Value, ValueKind};
+use values::{Badge, Lives, Options, Value, ValueKind};
 
 use super::Stop;
 
@@ -86,7 +86,10 @@ fn compare_as(stop: &Stop, what: &str, value: &Value, told: &Json, tally: &mut T
             assert!(same, "{what}: {value:?}, gdb {told}");
         }
         "optimised out" => {
-            assert!(text.contains("<optimised out>"), "{what}: {value:?}");
+            // For gdb a value is not there if a part of it is not, such as a padding.
+            let nowhere = |place: &Lives| matches!(place, Lives::Nowhere { .. });
+            let in_part = value.lives.len() > 1 && value.lives.iter().any(nowhere);
+            assert!(text.contains("<optimised out>") || in_part, "{what}: {value:?}");
             tally.out += 1;
         }
         "parts" | "printed" => {

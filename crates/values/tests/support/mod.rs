@@ -40,7 +40,9 @@ pub struct Stop {
     segments: BTreeMap<u64, Vec<u8>>,
     registers: BTreeMap<u16, u128>,
     modules: Vec<Loaded>,
-    thread_block: u64,
+    /// None lets it be found as a target without knowledge of it would have it found.
+    pub thread_block: Option<u64>,
+    thread_pointer: u64,
     standing: Option<Standing>,
     pub variables: Vec<(String, Json)>,
     pub expressions: Vec<(String, Json)>,
@@ -77,8 +79,13 @@ impl Target for Stop {
         self.standing
     }
 
+    fn named_register(&self, name: &str) -> Option<u64> {
+        (name == "fs_base").then_some(self.thread_pointer)
+    }
+
     fn thread_local(&self, module: usize, offset: u64) -> Option<Address> {
-        (module == 0).then(|| Address(self.thread_block.wrapping_add(offset)))
+        let block = self.thread_block.filter(|_| module == 0)?;
+        Some(Address(block.wrapping_add(offset)))
     }
 }
 
@@ -108,6 +115,8 @@ pub struct Setup<'a> {
     pub expressions: &'a [&'a str],
     /// Whether gdb tells all variables.
     pub variables: bool,
+    /// The first of the marked lines that is run to.
+    pub first: usize,
 }
 
 /// Runs a program to its lines with `STOP` in the order of the text.
@@ -117,7 +126,7 @@ pub fn stops(setup: &Setup<'_>) -> Vec<Stop> {
     let text = std::fs::read_to_string(&source).unwrap();
     let source = source.to_str().unwrap();
     run(directory.path(), &[setup.compiler, &[source, "-o", "a.out"]].concat());
-    let lines = (1..).zip(text.lines()).filter(|(_, line)| line.contains("STOP"));
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| line.contains("STOP")).skip(setup.first);
     let places = lines.map(|(number, _)| {
         json!({"place": format!("{}:{number}", setup.source), "expressions": setup.expressions})
     });
@@ -189,6 +198,7 @@ fn stop(directory: &Path, told: &Json, index: usize) -> Stop {
     }
     let pc = Address(registers[&16] as u64);
     let address = LinkAddress::from_loaded(pc, modules[0].bias);
+    let thread_pointer = number(&stop["fs_base"]) as u64;
     let list = |what: &str| {
         let list = stop[what].as_array().unwrap().iter();
         list.map(|pair| (pair[0].as_str().unwrap().to_owned(), pair[1].clone())).collect()
@@ -196,7 +206,8 @@ fn stop(directory: &Path, told: &Json, index: usize) -> Stop {
     Stop {
         segments,
         registers,
-        thread_block: (number(&stop["fs_base"]) as u64).wrapping_sub(block_size(&program)),
+        thread_block: Some(thread_pointer.wrapping_sub(block_size(&program))),
+        thread_pointer,
         standing: Some(Standing { module: 0, address, instance: None, cfa: None }),
         modules,
         variables: list("variables"),
