@@ -2,7 +2,7 @@
 //!
 //! A [`Database`] is what is known without executing anything: the index, and the history of
 //! tasks, address spaces and mappings. An [`Engine`] executes parts of the recording again where
-//! an answer needs it. Each question is a module of `questions`; [`ask`] finds it by its name.
+//! an answer needs it. Each question is a module of `questions`; [`ask()`] finds it by its name.
 //! `docs/protocol.md` has the questions, their arguments and their rows.
 //!
 //! Refused here: transports (lines and sockets are the caller's), and changing anything.
@@ -10,7 +10,7 @@
 //! Costs: one machine a process, so one [`Engine`] a process; memory for the pages of a moment,
 //! and for the caches that their modules bound.
 //!
-//! Start reading at [`ask`], then `engine.rs`, `stretch.rs`.
+//! Start reading at [`ask()`], then `engine.rs`, `stretch.rs`.
 
 mod accesses;
 mod ask;
