@@ -10,7 +10,7 @@ use model::{Address, Event, Moment, Tid};
 use rr_trace::Trace;
 use store::Reader;
 
-pub use mappings::{Change, ChangeKind, Mapped, SpaceHistory};
+pub use mappings::{ChangeKind, Mapped, SpaceHistory};
 pub use tasks::{TaskLife, TaskNumber};
 
 use crate::failure::Failure;

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use model::{Address, Moment};
-use values::{Format, Lives, Options, Value, ValueKind};
+use values::{Lives, Options, Value, ValueKind};
 
-use crate::accesses::Content;
 use crate::ask::Asked;
 use crate::engine::{Engine, Here};
 use crate::eval::FrameView;
@@ -235,34 +234,9 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
-/// Bytes of memory as a task sees them at a moment.
-pub fn content_at(
-    engine: &mut Engine<'_>,
-    here: Here,
-    address: Address,
-    length: u64,
-) -> Result<Content, Failure> {
-    let session = engine.at(here.moment)?;
-    let Some(memory) = session.memory(here.tid) else { return Ok(vec![None; length as usize]) };
-    let mut bytes = vec![0; length as usize];
-    if memory.read(address, &mut bytes).is_ok() {
-        return Ok(bytes.into_iter().map(Some).collect());
-    }
-    let byte = |index: u64| {
-        let mut byte = [0];
-        memory.read(Address(address.0.wrapping_add(index)), &mut byte).ok().map(|()| byte[0])
-    };
-    Ok((0..length).map(byte).collect())
-}
-
 /// The moment at which there is nothing more to say about a task.
 pub fn task_at(engine: &Engine<'_>, tid: model::Tid, moment: Moment) -> u32 {
     engine.db.history.task(tid, moment).map_or(0, |task| task.number.0)
-}
-
-/// Options that show as much as a row can hold.
-pub fn brief() -> Options {
-    Options { text_max: 60, format: Format::default(), ..Options::default() }
 }
 
 /// Names by the psABI's numbers.

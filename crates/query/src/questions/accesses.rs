@@ -42,7 +42,6 @@ struct Row {
 struct Wanted {
     subject: Subject,
     bytes: Bytes,
-    reads: bool,
     condition: Option<Expression>,
     task: Option<model::Tid>,
 }
@@ -70,7 +69,7 @@ fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>, reads: bool) -> Result
         }
     };
     let condition = condition.map_err(|error| bad(&error))?;
-    let wanted = Wanted { subject, bytes, reads, condition, task };
+    let wanted = Wanted { subject, bytes, condition, task };
     let db = engine.db;
     let middle = match asked.cursor()? {
         Some(Cursor::Moment(Side::Before, at)) => at,
