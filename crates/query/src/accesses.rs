@@ -175,13 +175,6 @@ fn follow(
                 _ => None,
             };
             let call = report.and_then(|report| call_number(&report.kind));
-            // Stores that were undone for a stop are told as well, and what becomes mapped is
-            // told by its mapping.
-            let range = part.start as usize..part.end as usize;
-            let same = before[range.clone()] == now[range.clone()];
-            if same && call.is_none() || before[range].contains(&None) {
-                continue;
-            }
             let tid = report.map(|report| report.tid).or(session.current_task());
             let tid = tid.unwrap_or_default();
             // What a call did without an event of its own is known by when it was.
