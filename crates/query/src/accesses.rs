@@ -108,8 +108,7 @@ pub fn in_leaf(
     if let Some((_, found)) = engine.accesses.0.iter().find(|(known, _)| *known == key) {
         return Ok(Arc::clone(found));
     }
-    let found = watch(engine, bytes, leaf, reads)?;
-    let found = Arc::new(found);
+    let found = Arc::new(watch(engine, bytes, leaf, reads, None)?);
     let kept = &mut engine.accesses.0;
     kept.push_front((key, Arc::clone(&found)));
     let mut total = 0;
@@ -121,10 +120,39 @@ pub fn in_leaf(
     Ok(found)
 }
 
-fn watch(engine: &mut Engine<'_>, bytes: &Bytes, leaf: u64, reads: bool) -> Result<Found, Failure> {
+/// Writes to the bytes in a leaf, of which the last ones before a moment are there.
+///
+/// # Errors
+///
+/// As of [`in_leaf`].
+pub fn before(
+    engine: &mut Engine<'_>,
+    bytes: &Bytes,
+    leaf: u64,
+    moment: Moment,
+) -> Result<Arc<Found>, Failure> {
+    let found = in_leaf(engine, bytes, leaf, false)?;
+    let reaches = found.accesses.front().is_some_and(|first| first.moment < moment);
+    if found.dropped == 0 || reaches {
+        return Ok(found);
+    }
+    Ok(Arc::new(watch(engine, bytes, leaf, false, Some(moment))?))
+}
+
+/// Executes a leaf with watches; up to a moment, if one is given.
+fn watch(
+    engine: &mut Engine<'_>,
+    bytes: &Bytes,
+    leaf: u64,
+    reads: bool,
+    until: Option<Moment>,
+) -> Result<Found, Failure> {
     let db = engine.db;
-    let span = db.reader.span(leaf)?;
-    let last = leaf + 1 == db.reader.leaves();
+    let mut span = db.reader.span(leaf)?;
+    let last = leaf + 1 == db.reader.leaves() && until.is_none();
+    if let Some(until) = until {
+        span.end = span.end.min(until + 1);
+    }
     let transfers = if reads { Vec::new() } else { received(db, leaf)? };
     let session = engine.border(leaf)?;
     let watches = bytes.watches(reads);

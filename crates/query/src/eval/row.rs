@@ -80,6 +80,11 @@ impl ValueRow {
             badges: value.badges.iter().map(badge).collect(),
         }
     }
+
+    /// As in a list of arguments: `serial=10`.
+    pub fn in_list(&self) -> String {
+        format!("{}={}", self.name, self.text)
+    }
 }
 
 fn badge(badge: &Badge) -> String {

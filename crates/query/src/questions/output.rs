@@ -15,7 +15,7 @@ use store::{Key, Owner, Tree};
 use crate::ask::{Asked, Flow};
 use crate::engine::{Engine, Here};
 use crate::failure::{Code, Failure};
-use crate::frames::{Stack, spot};
+use crate::program::{in_program, own_frame};
 use crate::protocol::{Focus, FrameId, MomentText, Place};
 
 /// Bytes of one write that are sent.
@@ -112,11 +112,11 @@ pub fn printed(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fai
         None => None,
     };
     let at = |moment| Here { moment, tid: written.tid, task };
-    let mut here = in_program(engine, at(put.unwrap_or(write)))?;
+    let mut here = in_program(engine, asked, at(put.unwrap_or(write)))?;
     let mut found = own_frame(engine, here)?;
     // A buffer that the system's code alone has filled: who wrote it knows more.
     if put.is_some() && !found.1.own {
-        let calling = in_program(engine, at(write))?;
+        let calling = in_program(engine, asked, at(write))?;
         let other = own_frame(engine, calling)?;
         if other.1.own {
             (here, found) = (calling, other);
@@ -197,40 +197,6 @@ fn last_stop(session: &mut Session, tid: Tid, end: Moment) -> Result<Option<Mome
     }
     session.take_effects();
     Ok(last)
-}
-
-/// The recorder has system calls made in a page of its own, which no call history leads out of:
-/// its addresses.
-const RECORDER: std::ops::Range<u64> = 0x7000_0000..0x7000_1000;
-
-/// A task in its program: in front of the recorder's code, if it is in that.
-pub fn in_program(engine: &mut Engine<'_>, mut here: Here) -> Result<Here, Failure> {
-    for _ in 0..8 {
-        let registers = engine.at(here.moment)?.registers(here.tid).unwrap_or_default();
-        if !RECORDER.contains(&registers.rip.0) || here.moment.0 == 0 {
-            break;
-        }
-        here.moment.0 -= 1;
-    }
-    Ok(here)
-}
-
-/// The innermost frame of the user's own code, else the innermost of all.
-pub fn own_frame(engine: &mut Engine<'_>, here: Here) -> Result<(FrameId, Place), Failure> {
-    let stack = Stack::at(engine, here)?;
-    let mut first = None;
-    for frame in &stack.frames {
-        let spot = spot(engine, here, stack.space, frame);
-        for inlined in (0..spot.levels()).rev() {
-            let place = spot.place(inlined);
-            let id = FrameId { entry: frame.entry, inlined: inlined as u32 };
-            if place.own {
-                return Ok((id, place));
-            }
-            first.get_or_insert((id, place));
-        }
-    }
-    first.ok_or_else(|| Failure::new(Code::NoSuchFrame, "the task is in no call then"))
 }
 
 fn number(engine: &Engine<'_>, tid: Tid, moment: Moment) -> u32 {
