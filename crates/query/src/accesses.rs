@@ -108,7 +108,7 @@ pub fn in_leaf(
     if let Some((_, found)) = engine.accesses.0.iter().find(|(known, _)| *known == key) {
         return Ok(Arc::clone(found));
     }
-    let found = Arc::new(watch(engine, bytes, leaf, reads, None)?);
+    let found = Arc::new(watch(engine, bytes, leaf, reads)?);
     let kept = &mut engine.accesses.0;
     kept.push_front((key, Arc::clone(&found)));
     let mut total = 0;
@@ -120,52 +120,52 @@ pub fn in_leaf(
     Ok(found)
 }
 
-/// Writes to the bytes in a leaf, of which the last ones before a moment are there.
+/// Writes to the bytes in a piece of a leaf: see [`Engine::pieces`].
 ///
 /// # Errors
 ///
 /// As of [`in_leaf`].
-pub fn before(
+pub fn in_piece(
     engine: &mut Engine<'_>,
     bytes: &Bytes,
     leaf: u64,
-    moment: Moment,
-) -> Result<Arc<Found>, Failure> {
-    let found = in_leaf(engine, bytes, leaf, false)?;
-    let reaches = found.accesses.front().is_some_and(|first| first.moment < moment);
-    if found.dropped == 0 || reaches {
-        return Ok(found);
-    }
-    Ok(Arc::new(watch(engine, bytes, leaf, false, Some(moment))?))
+    piece: Range<Moment>,
+) -> Result<Found, Failure> {
+    let transfers = received(engine.db, leaf)?;
+    let session = engine.piece(piece.start)?;
+    let mut found = watched(session, bytes, (piece.clone(), false), false, &transfers)?;
+    add_mappings(engine.db, bytes, &piece, &mut found);
+    Ok(found)
 }
 
-/// Executes a leaf with watches; up to a moment, if one is given.
-fn watch(
-    engine: &mut Engine<'_>,
-    bytes: &Bytes,
-    leaf: u64,
-    reads: bool,
-    until: Option<Moment>,
-) -> Result<Found, Failure> {
+/// Executes a leaf with watches.
+fn watch(engine: &mut Engine<'_>, bytes: &Bytes, leaf: u64, reads: bool) -> Result<Found, Failure> {
     let db = engine.db;
-    let mut span = db.reader.span(leaf)?;
-    let last = leaf + 1 == db.reader.leaves() && until.is_none();
-    if let Some(until) = until {
-        span.end = span.end.min(until + 1);
-    }
+    let span = db.reader.span(leaf)?;
+    let last = leaf + 1 == db.reader.leaves();
     let transfers = if reads { Vec::new() } else { received(db, leaf)? };
     let session = engine.border(leaf)?;
-    let watches = bytes.watches(reads);
-    session.set_stops(Stops { watches, ..Stops::default() })?;
-    let outcome = follow(session, bytes, (span.clone(), last), reads, &transfers);
-    // Whatever happened: nobody else wants to stop there.
-    session.set_stops(Stops::default())?;
-    session.take_observed(Vec::new())?;
-    let mut found = outcome?;
+    let mut found = watched(session, bytes, (span.clone(), last), reads, &transfers)?;
     if !reads {
         add_mappings(db, bytes, &span, &mut found);
     }
     Ok(found)
+}
+
+fn watched(
+    session: &mut Session,
+    bytes: &Bytes,
+    span: (Range<Moment>, bool),
+    reads: bool,
+    transfers: &[(DescriptorEvent, Transfer)],
+) -> Result<Found, Failure> {
+    let watches = bytes.watches(reads);
+    session.set_stops(Stops { watches, ..Stops::default() })?;
+    let outcome = follow(session, bytes, span, reads, transfers);
+    // Whatever happened: nobody else wants to stop there.
+    session.set_stops(Stops::default())?;
+    session.take_observed(Vec::new())?;
+    outcome
 }
 
 fn follow(

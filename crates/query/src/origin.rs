@@ -3,11 +3,12 @@
 //!
 //! `semantics.rs` says where the bytes come from that an instruction writes; `writers.rs` finds
 //! the last writers of memory, `definition.rs` what defined a register, `kernel.rs` who gave the
-//! kernel what it wrote; `story.rs` puts these together, hop by hop.
+//! kernel what it wrote, `races.rs` what others wrote in between; `story.rs` puts these together, hop by hop.
 
 mod definition;
 mod hop;
 mod kernel;
+mod races;
 mod semantics;
 mod story;
 mod writers;

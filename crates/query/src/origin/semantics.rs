@@ -105,6 +105,27 @@ pub fn written(instruction: &Instruction, factory: &mut InstructionInfoFactory) 
     mask
 }
 
+/// Registers whose content an instruction reads, but for those that only make an address.
+pub fn read_cells(instruction: &Instruction) -> Vec<Cell> {
+    let mut factory = InstructionInfoFactory::new();
+    let info = factory.info(instruction);
+    let reads = |index: &u32| {
+        let access = info.op_access(*index);
+        let read =
+            [OpAccess::Read, OpAccess::CondRead, OpAccess::ReadWrite, OpAccess::ReadCondWrite];
+        instruction.op_kind(*index) == OpKind::Register && read.contains(&access)
+    };
+    let operands = (0..instruction.op_count()).filter(reads);
+    let mut cells: Vec<Cell> =
+        operands.filter_map(|index| cell(instruction.op_register(index))).collect();
+    // Sums are made by `lea` as well.
+    if instruction.mnemonic() == Mnemonic::Lea {
+        let parts = [instruction.memory_base(), instruction.memory_index()];
+        cells.extend(parts.into_iter().filter_map(cell));
+    }
+    cells
+}
+
 /// The bit of a cell in [`written`].
 pub fn bit(cell: Cell) -> u64 {
     match cell {

@@ -69,6 +69,18 @@ pub struct Trail {
 struct Store {
     hop: Hop,
     passed: Vec<Hop>,
+    /// Where it was stored.
+    space: u32,
+    range: Range<Address>,
+}
+
+/// A read that is looked for on the way of a story that nobody is told.
+#[derive(Debug)]
+pub struct Sought {
+    pub space: u32,
+    pub range: Range<Address>,
+    /// When it was read.
+    pub found: Option<Moment>,
 }
 
 impl Trail {
@@ -118,12 +130,26 @@ impl Trail {
     fn length(&self) -> u64 {
         self.value.len() as u64
     }
+
+    /// Where and when it was stored, of a value that is being followed through registers.
+    pub(super) fn stored_at(&self) -> Option<(u32, Range<Address>, Moment)> {
+        let store = self.store.as_ref()?;
+        Some((store.space, store.range.clone(), store.hop.moment.0))
+    }
+
+    pub(super) fn warn(&mut self, warning: String) {
+        if let Some(store) = &mut self.store {
+            store.hop.warning = Some(warning);
+        }
+    }
 }
 
 /// What is still to be followed.
 #[derive(Debug)]
 enum Waiting {
     Trail(Trail),
+    /// Memory with its last writer.
+    Written(Trail, Box<Written>),
     /// A part of what an instruction wrote.
     Step(Box<Step>),
 }
@@ -160,6 +186,8 @@ pub struct Story<'e, 'a, 'd> {
     pub masks: Masks,
     waiting: Vec<Waiting>,
     ended: bool,
+    /// Nothing is told, if there is something.
+    sought: Option<Sought>,
 }
 
 impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
@@ -171,7 +199,24 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
         limit: usize,
     ) -> Story<'e, 'a, 'd> {
         let (masks, waiting) = (Masks::default(), Vec::new());
-        Story { engine, asked, shape, length, left: limit, masks, waiting, ended: false }
+        Story {
+            engine,
+            asked,
+            shape,
+            length,
+            left: limit,
+            masks,
+            waiting,
+            ended: false,
+            sought: None,
+        }
+    }
+
+    /// Follows trails quietly until memory is read that is sought.
+    pub fn seek(mut self, trails: Vec<Trail>, sought: Sought) -> Result<Option<Moment>, Failure> {
+        self.sought = Some(sought);
+        self.tell(trails)?;
+        Ok(self.sought.and_then(|sought| sought.found))
     }
 
     /// Follows trails to their ends, in order of their bytes.
@@ -183,6 +228,7 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
             }
             match next {
                 Waiting::Step(step) => self.step(*step)?,
+                Waiting::Written(trail, written) => self.written(trail, &written)?,
                 Waiting::Trail(trail) => match trail.spot {
                     Spot::Memory { space, address } => self.memory(trail, space, address)?,
                     Spot::Register { cell, .. } => self.register(trail, cell)?,
@@ -190,6 +236,10 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn is_seeking(&self) -> bool {
+        self.sought.is_some()
     }
 
     fn later(&mut self, trail: Trail) {
@@ -208,10 +258,13 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
     fn send(&mut self, hop: Hop) {
         if self.left == 0 {
             self.ended = true;
-            self.asked.exact = false;
+            self.asked.exact &= self.sought.is_some();
             return;
         }
         self.left -= 1;
+        if self.sought.is_some() {
+            return;
+        }
         if self.asked.row(&hop) == Flow::Full {
             self.ended = true;
         }
@@ -270,7 +323,7 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
     /// Tells what was stored, now that it is known where it came from.
     fn tell_store(&mut self, trail: &mut Trail, kind: HopKind, from: Option<String>) {
         let Some(store) = trail.store.take() else { return };
-        let Store { mut hop, passed } = *store;
+        let Store { mut hop, passed, .. } = *store;
         hop.kind = kind;
         if let Some(from) = from {
             hop.text = from;
@@ -291,18 +344,11 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
         let Some(all) = writers::last(self.engine, self.asked, wanted, trail.moment)? else {
             return Ok(());
         };
-        // Each with those behind it that have the same writer.
-        let mut trails = Vec::new();
-        let single = all.len() == 1;
-        for written in all {
+        let parts = all.into_iter().map(|written| {
             let part = trail.part(&written.part);
-            if single {
-                return self.written(part, &written);
-            }
-            trails.push(Waiting::Trail(part));
-        }
-        // They are looked up again one by one, in the order of their bytes: what is known is kept.
-        self.push(trails);
+            Waiting::Written(part, Box::new(written))
+        });
+        self.push(parts.collect());
         Ok(())
     }
 
@@ -400,7 +446,10 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
             let before = before.unwrap_or_default();
             hop.old = before.iter().all(Option::is_some).then(|| self.text_of(before));
             hop.operands.clone_from(&operands);
-            part.store = Some(Box::new(Store { hop, passed: Vec::new() }));
+            let from = address + piece.range.start;
+            let range = from..from + part.length();
+            let (space, passed) = (access.space, Vec::new());
+            part.store = Some(Box::new(Store { hop, passed, space, range }));
             steps.push(Waiting::Step(Box::new(Step {
                 trail: part,
                 from: piece.from,
@@ -581,6 +630,7 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
                 self.ends(trail, HopKind::Kernel, definition.moment, text)?;
             }
             From::Computed | From::Extension => {
+                self.warn_of_races(&mut trail, definition, state)?;
                 self.tell_store(&mut trail, HopKind::Stored, None);
                 let (kind, text) = match computed(&definition.instruction) {
                     Some(text) => (HopKind::Source, text.to_owned()),
@@ -611,6 +661,15 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
             true => Address(state.registers.general[gpr::RSI].wrapping_add(offset)),
             false => read.range.start + offset,
         };
+        if let Some(sought) = &mut self.sought {
+            let range = address..address + trail.length();
+            let overlaps = range.start < sought.range.end && sought.range.start < range.end;
+            if overlaps && sought.space == definition.space {
+                sought.found = Some(definition.moment);
+                self.ended = true;
+                return Ok(());
+            }
+        }
         let text = format!("from memory at {address}");
         let operands = self.address_operands(definition, state, OpAccess::Read);
         match &mut trail.store {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use model::{Address, Moment};
 
-use crate::accesses::{Access, By, before, last_leaf};
+use crate::accesses::{Access, By, in_piece, last_leaf};
 use crate::ask::Asked;
 use crate::engine::Engine;
 use crate::failure::Failure;
@@ -45,40 +45,27 @@ pub fn last(
         if asked.is_interrupted() {
             return Ok(None);
         }
-        let accesses = before(engine, &bytes, leaf, moment)?;
         let mut rest = vec![0..size];
-        for access in accesses.accesses.iter().rev() {
-            let over = match access.by {
-                By::Instruction => access.moment < moment,
-                By::Kernel(_) | By::Mapping(_) => access.moment <= moment,
-            };
-            if !over {
-                continue;
-            }
-            let mut still = Vec::new();
-            for piece in rest {
-                let start = piece.start.max(access.part.start);
-                let end = piece.end.min(access.part.end);
-                if start >= end {
-                    still.push(piece);
-                    continue;
-                }
-                if piece.start < start {
-                    still.push(piece.start..start);
-                }
-                if end < piece.end {
-                    still.push(end..piece.end);
-                }
-                let seen = bytes.address(access.space, start, access.moment);
-                found.push(Written {
-                    part: range.start + start..range.start + end,
-                    access: Some(narrowed(access, start..end)),
-                    address: seen.unwrap_or(address + range.start + start),
+        let mut end = moment + 1;
+        // The latest piece first: most values are young.
+        for start in engine.pieces(leaf, moment)?.into_iter().rev() {
+            let accesses = in_piece(engine, &bytes, leaf, start..end)?.accesses;
+            for access in accesses.iter().rev().filter(|access| is_over(access, moment)) {
+                rest = assign(access, rest, |part| {
+                    let seen = bytes.address(access.space, part.start, access.moment);
+                    found.push(Written {
+                        part: range.start + part.start..range.start + part.end,
+                        address: seen.unwrap_or(address + range.start + part.start),
+                        access: Some(narrowed(access, part)),
+                    });
                 });
             }
-            rest = still;
+            end = start;
             if rest.is_empty() {
                 break;
+            }
+            if asked.is_interrupted() {
+                return Ok(None);
             }
         }
         let left = rest.into_iter().map(|piece| range.start + piece.start..range.start + piece.end);
@@ -86,6 +73,34 @@ pub fn last(
     }
     found.sort_by_key(|written| written.part.start);
     Ok(Some(found))
+}
+
+fn is_over(access: &Access, moment: Moment) -> bool {
+    match access.by {
+        By::Instruction => access.moment < moment,
+        By::Kernel(_) | By::Mapping(_) => access.moment <= moment,
+    }
+}
+
+/// Gives an access what it wrote of pieces; returns what is left.
+fn assign(
+    access: &Access,
+    pieces: Vec<Range<u64>>,
+    mut give: impl FnMut(Range<u64>),
+) -> Vec<Range<u64>> {
+    let mut rest = Vec::new();
+    for piece in pieces {
+        let start = piece.start.max(access.part.start);
+        let end = piece.end.min(access.part.end);
+        if start >= end {
+            rest.push(piece);
+            continue;
+        }
+        let around = [piece.start..start, end..piece.end];
+        rest.extend(around.into_iter().filter(|range| !range.is_empty()));
+        give(start..end);
+    }
+    rest
 }
 
 /// The access as one to a part of the bytes.

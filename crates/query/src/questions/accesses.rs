@@ -195,6 +195,10 @@ fn holds(
     access: &Access,
     task: u32,
 ) -> Result<Result<bool, String>, Failure> {
+    // What is mapped has no value before.
+    if matches!(access.by, By::Mapping(_)) {
+        return Ok(Ok(false));
+    }
     let here = Here { moment: access.moment, tid: access.tid, task };
     let Ok(stack) = Stack::at(engine, here) else { return Ok(Err("the task is over".into())) };
     let view = FrameView::new(engine, here, &stack, 0, None)?;
@@ -208,6 +212,10 @@ fn holds(
     };
     let extra: Vec<Given> =
         [given("old", &access.old), given("new", &access.new)].into_iter().flatten().collect();
-    let held = view.with(engine, |values, target| values.test(condition, target, &extra))?;
-    Ok(held.map_err(|error| error.to_string()))
+    // What a system call wrote may be of a time when the task had another program, or none.
+    match view.with(engine, |values, target| values.test(condition, target, &extra)) {
+        Ok(held) => Ok(held.map_err(|error| error.to_string())),
+        Err(failure) if failure.code == Code::NoSuchTask => Ok(Err(failure.what)),
+        Err(failure) => Err(failure),
+    }
 }
