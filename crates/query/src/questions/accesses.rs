@@ -1,7 +1,8 @@
 //! `writes`, `reads`: who accessed bytes of memory, before and after the focus.
 
+use model::Address;
 use serde::Serialize;
-use values::{Content as Known, Expression, Given};
+use values::{Content as Known, Expression, Given, Loaded, Standing, Target};
 
 use crate::accesses::{Access, By, Content, first_leaf, in_leaf, last_leaf};
 use crate::ask::{Asked, Cursor, Flow, Side};
@@ -188,6 +189,37 @@ pub fn described(by: &By) -> (&'static str, Option<String>) {
     }
 }
 
+/// A target without anything: for expressions of numbers alone.
+struct Nowhere;
+
+impl Target for Nowhere {
+    fn read(&self, _: Address, _: &mut [u8]) -> bool {
+        false
+    }
+
+    fn register(&self, _: u16) -> Option<u128> {
+        None
+    }
+
+    fn modules(&self) -> &[Loaded] {
+        &[]
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        None
+    }
+}
+
+/// Up to eight bytes as a number that expressions can use.
+fn given(name: &str, content: &Content) -> Option<Given> {
+    let bytes: Option<Vec<u8>> = content.iter().copied().collect();
+    let bytes = bytes.filter(|bytes| (1..=8).contains(&bytes.len()))?;
+    let unused = 64 - 8 * bytes.len() as u32;
+    let bits = bytes.iter().rev().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let integer = i128::from(((bits << unused) as i64) >> unused);
+    Some(Given { name: name.into(), content: Known::Integer(integer) })
+}
+
 /// Whether a condition holds where the access was made, `old` and `new` being known.
 fn holds(
     engine: &mut Engine<'_>,
@@ -199,19 +231,15 @@ fn holds(
     if matches!(access.by, By::Mapping(_)) {
         return Ok(Ok(false));
     }
+    let extra: Vec<Given> =
+        [given("old", &access.old), given("new", &access.new)].into_iter().flatten().collect();
+    // What needs nothing else is known without going there.
+    if let Ok(held) = engine.values.test(condition, &Nowhere, &extra) {
+        return Ok(Ok(held));
+    }
     let here = Here { moment: access.moment, tid: access.tid, task };
     let Ok(stack) = Stack::at(engine, here) else { return Ok(Err("the task is over".into())) };
     let view = FrameView::new(engine, here, &stack, 0, None)?;
-    let given = |name: &str, content: &Content| {
-        let bytes: Option<Vec<u8>> = content.iter().copied().collect();
-        let bytes = bytes.filter(|bytes| bytes.len() <= 8)?;
-        let unused = 64 - 8 * bytes.len().max(1) as u32;
-        let bits = bytes.iter().rev().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
-        let integer = i128::from(((bits << unused) as i64) >> unused);
-        Some(Given { name: name.into(), content: Known::Integer(integer) })
-    };
-    let extra: Vec<Given> =
-        [given("old", &access.old), given("new", &access.new)].into_iter().flatten().collect();
     // What a system call wrote may be of a time when the task had another program, or none.
     match view.with(engine, |values, target| values.test(condition, target, &extra)) {
         Ok(held) => Ok(held.map_err(|error| error.to_string())),
