@@ -41,6 +41,11 @@ fn shared_memory_and_a_killed_process() {
 }
 
 #[test]
+fn values_that_travel() {
+    check("flows", 41, 3);
+}
+
+#[test]
 fn threads_that_lose_updates() {
     check("race", 109, 3);
 }

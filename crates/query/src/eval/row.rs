@@ -83,7 +83,10 @@ impl ValueRow {
 
     /// As in a list of arguments: `serial=10`.
     pub fn in_list(&self) -> String {
-        format!("{}={}", self.name, self.text)
+        match self.badges.is_empty() {
+            true => format!("{}={}", self.name, self.text),
+            false => format!("{}=?", self.name),
+        }
     }
 }
 

@@ -33,6 +33,10 @@ use crate::target::Shape;
 
 /// Trails that wait at most: a value of many bytes from many places.
 const TRAILS_MAX: usize = 4096;
+/// Of memory that is zero because nobody has written to it.
+const NEVER_WRITTEN: &str = "never written: zero since the program began";
+/// What the first instruction of a program may have pushed.
+const STACK_SLACK: u64 = 64;
 /// execve and execveat.
 const EXECUTES: [i32; 2] = [59, 322];
 /// Copies between registers without a hop of their own, in a row.
@@ -272,7 +276,7 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
 
     /// A hop of a trail, with what all hops have.
     fn hop(&mut self, trail: &Trail, kind: HopKind, moment: Moment, text: String) -> Hop {
-        let whole = trail.length() == self.length;
+        let whole = trail.bytes.end - trail.bytes.start == self.length;
         let content: Vec<Option<u8>> = trail.value.iter().copied().map(Some).collect();
         let plain = Shape { type_name: "".into(), ..self.shape.clone() };
         let shape = if whole { &self.shape } else { &plain };
@@ -370,7 +374,12 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
 
     /// The story goes on in another task.
     fn bridge(&mut self, trail: &mut Trail, access: &Access) {
-        if access.tid == trail.tid || matches!(access.by, By::Mapping(_)) {
+        let loaded = match access.by {
+            By::Mapping(_) => true,
+            By::Kernel(call) => call.is_some_and(|call| EXECUTES.contains(&call)),
+            By::Instruction => false,
+        };
+        if access.tid == trail.tid || loaded {
             return;
         }
         let history = &self.engine.db.history;
@@ -841,8 +850,15 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
                 format!("content of the file {} from offset {offset}", mapped.name)
             }
             Some(mapped) if &*mapped.name == "[stack]" => {
-                "an argument or the environment of the program".to_owned()
+                // The program has what lies above the stack pointer that it begins with.
+                let began = self.engine.at(access.moment + 1)?.registers(access.tid);
+                let top = began.unwrap_or_default().general[gpr::RSP];
+                match address.0 + STACK_SLACK < top {
+                    true => NEVER_WRITTEN.to_owned(),
+                    false => "an argument or the environment of the program".to_owned(),
+                }
             }
+            _ if trail.value.iter().all(|byte| *byte == 0) => NEVER_WRITTEN.to_owned(),
             _ => "put there by execve".to_owned(),
         };
         let moment = trail.moment;
@@ -859,6 +875,9 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
         text: String,
     ) -> Result<String, Failure> {
         const STRING_MAX: u64 = 200;
+        if trail.value.iter().all(|byte| *byte == 0) && !text.starts_with("content") {
+            return Ok(text);
+        }
         let session = self.engine.at(moment)?;
         let Some(memory) = session.memory(trail.tid) else { return Ok(text) };
         let byte = |at: Address| {
