@@ -35,8 +35,6 @@ use crate::target::Shape;
 const TRAILS_MAX: usize = 4096;
 /// Of memory that is zero because nobody has written to it.
 const NEVER_WRITTEN: &str = "never written: zero since the program began";
-/// What the first instruction of a program may have pushed.
-const STACK_SLACK: u64 = 64;
 /// execve and execveat.
 const EXECUTES: [i32; 2] = [59, 322];
 /// Copies between registers without a hop of their own, in a row.
@@ -853,7 +851,7 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
                 // The program has what lies above the stack pointer that it begins with.
                 let began = self.engine.at(access.moment + 1)?.registers(access.tid);
                 let top = began.unwrap_or_default().general[gpr::RSP];
-                match address.0 + STACK_SLACK < top {
+                match address.0 < top {
                     true => NEVER_WRITTEN.to_owned(),
                     false => "an argument or the environment of the program".to_owned(),
                 }

@@ -45,7 +45,7 @@ pub fn last(
         if asked.is_interrupted() {
             return Ok(None);
         }
-        let mut rest = vec![0..size];
+        let mut rest: Vec<Range<u64>> = std::iter::once(0..size).collect();
         let mut end = moment + 1;
         // The latest piece first: most values are young.
         for start in engine.pieces(leaf, moment)?.into_iter().rev() {
