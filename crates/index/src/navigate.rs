@@ -18,6 +18,8 @@ const BASE: u64 = 16;
 /// ends it can be gone on from. What these hold of memory are pages that the leaf has written.
 const RUNGS: u64 = 16;
 const RUNG_MIN: u64 = 1 << 14;
+/// Leaves with such places at a time.
+const LADDERS: usize = 4;
 /// Pages that are kept, at most, not counting what is in use: 256 MiB.
 const KEPT_PAGES: usize = 1 << 16;
 
@@ -30,10 +32,10 @@ pub struct Navigator<'a> {
     session: Option<Session>,
     /// The recording's beginning, once it was needed.
     beginning: Option<Checkpoint>,
-    /// Places inside of the leaf that was gone to last, by moment.
+    /// Places inside of the leaves that were gone to last, by moment.
     ladder: BTreeMap<Moment, Checkpoint>,
-    /// The leaf that the ladder is of.
-    ladder_leaf: u64,
+    /// The leaves that the ladder is of, what was used last in front.
+    climbed: VecDeque<u64>,
     /// Memory of owners at borders, what was used last in front.
     kept: VecDeque<Kept>,
 }
@@ -54,7 +56,7 @@ impl<'a> Navigator<'a> {
             session: None,
             beginning: None,
             ladder: BTreeMap::new(),
-            ladder_leaf: 0,
+            climbed: VecDeque::new(),
             kept: VecDeque::new(),
         }
     }
@@ -122,14 +124,11 @@ impl<'a> Navigator<'a> {
         let last = self.reader.leaves().saturating_sub(1);
         let leaf = self.reader.leaf_at(moment)?.unwrap_or(last);
         let start = self.reader.span(leaf)?.start;
-        if self.ladder_leaf != leaf {
-            self.ladder.clear();
-            self.ladder_leaf = leaf;
-        }
+        self.climb(leaf)?;
         // A session that is there already may be behind events.
         let here = self.session.as_ref().map(Session::moment);
         let here = here.filter(|here| (start..moment).contains(here));
-        match self.ladder.range(..=moment).next_back() {
+        match self.ladder.range(start..=moment).next_back() {
             Some((rung, checkpoint)) if here.is_none_or(|here| here < *rung) => {
                 match &mut self.session {
                     Some(session) => session.restore(checkpoint)?,
@@ -163,6 +162,18 @@ impl<'a> Navigator<'a> {
         Ok(session)
     }
 
+    /// Makes room for places of a leaf.
+    fn climb(&mut self, leaf: u64) -> Result<(), Error> {
+        self.climbed.retain(|known| *known != leaf);
+        self.climbed.push_front(leaf);
+        while self.climbed.len() > LADDERS {
+            let Some(last) = self.climbed.pop_back() else { break };
+            let span = self.reader.span(last)?;
+            self.ladder.retain(|moment, _| !(span.start < *moment && *moment <= span.end));
+        }
+        Ok(())
+    }
+
     /// Moments in a leaf from which [`Navigator::moment`] goes on at once, up to one of its
     /// moments: the leaf's beginning, and what it passed on the way to the moment.
     ///
@@ -173,7 +184,7 @@ impl<'a> Navigator<'a> {
         let span = self.reader.span(leaf)?;
         let last = moment.min(Moment(span.end.0.saturating_sub(1))).max(span.start);
         self.moment(last)?;
-        let passed = self.ladder.range(..last).map(|(rung, _)| *rung);
+        let passed = self.ladder.range(span.start + 1..last).map(|(rung, _)| *rung);
         Ok(std::iter::once(span.start).chain(passed).collect())
     }
 }

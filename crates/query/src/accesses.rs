@@ -22,7 +22,7 @@ use crate::memory_identity::Bytes;
 /// Accesses of one leaf that are kept: the last ones.
 const ACCESSES_MAX: usize = 50_000;
 /// Answers that are kept.
-const KEPT_MAX: usize = 64;
+const KEPT_MAX: usize = 256;
 
 /// Content of bytes; `None` where nothing is mapped.
 pub type Content = Vec<Option<u8>>;
@@ -89,8 +89,32 @@ pub struct Kept(VecDeque<(Key, Arc<Found>)>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
     leaf: u64,
+    /// If it is not the whole leaf.
+    piece: Option<Range<Moment>>,
     bytes: Bytes,
     reads: bool,
+}
+
+impl Kept {
+    fn find(&mut self, key: &Key) -> Option<Arc<Found>> {
+        let index = self.0.iter().position(|(known, _)| known == key)?;
+        let kept = self.0.remove(index)?;
+        let found = Arc::clone(&kept.1);
+        self.0.push_front(kept);
+        Some(found)
+    }
+
+    fn keep(&mut self, key: Key, found: Found) -> Arc<Found> {
+        let found = Arc::new(found);
+        self.0.push_front((key, Arc::clone(&found)));
+        let mut total = 0;
+        self.0.retain(|(_, found)| {
+            total += found.accesses.len();
+            total <= 2 * ACCESSES_MAX
+        });
+        self.0.truncate(KEPT_MAX);
+        found
+    }
 }
 
 /// All accesses to the bytes in a leaf: writes, or reads.
@@ -104,20 +128,12 @@ pub fn in_leaf(
     leaf: u64,
     reads: bool,
 ) -> Result<Arc<Found>, Failure> {
-    let key = Key { leaf, bytes: bytes.clone(), reads };
-    if let Some((_, found)) = engine.accesses.0.iter().find(|(known, _)| *known == key) {
-        return Ok(Arc::clone(found));
+    let key = Key { leaf, piece: None, bytes: bytes.clone(), reads };
+    if let Some(found) = engine.accesses.find(&key) {
+        return Ok(found);
     }
-    let found = Arc::new(watch(engine, bytes, leaf, reads)?);
-    let kept = &mut engine.accesses.0;
-    kept.push_front((key, Arc::clone(&found)));
-    let mut total = 0;
-    kept.retain(|(_, found)| {
-        total += found.accesses.len();
-        total <= 2 * ACCESSES_MAX
-    });
-    kept.truncate(KEPT_MAX);
-    Ok(found)
+    let found = watch(engine, bytes, leaf, reads)?;
+    Ok(engine.accesses.keep(key, found))
 }
 
 /// Writes to the bytes in a piece of a leaf: see [`Engine::pieces`].
@@ -130,12 +146,16 @@ pub fn in_piece(
     bytes: &Bytes,
     leaf: u64,
     piece: Range<Moment>,
-) -> Result<Found, Failure> {
+) -> Result<Arc<Found>, Failure> {
+    let key = Key { leaf, piece: Some(piece.clone()), bytes: bytes.clone(), reads: false };
+    if let Some(found) = engine.accesses.find(&key) {
+        return Ok(found);
+    }
     let transfers = received(engine.db, leaf)?;
     let session = engine.piece(piece.start)?;
     let mut found = watched(session, bytes, (piece.clone(), false), false, &transfers)?;
     add_mappings(engine.db, bytes, &piece, &mut found);
-    Ok(found)
+    Ok(engine.accesses.keep(key, found))
 }
 
 /// Executes a leaf with watches.

@@ -49,8 +49,9 @@ pub fn last(
         let mut end = moment + 1;
         // The latest piece first: most values are young.
         for start in engine.pieces(leaf, moment)?.into_iter().rev() {
-            let accesses = in_piece(engine, &bytes, leaf, start..end)?.accesses;
-            for access in accesses.iter().rev().filter(|access| is_over(access, moment)) {
+            let found_here = in_piece(engine, &bytes, leaf, start..end)?;
+            for access in found_here.accesses.iter().rev().filter(|access| is_over(access, moment))
+            {
                 rest = assign(access, rest, |part| {
                     let seen = bytes.address(access.space, part.start, access.moment);
                     found.push(Written {

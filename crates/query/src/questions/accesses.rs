@@ -1,10 +1,10 @@
 //! `writes`, `reads`: who accessed bytes of memory, before and after the focus.
 
-use model::Address;
+use model::{Address, Moment};
 use serde::Serialize;
 use values::{Content as Known, Expression, Given, Loaded, Standing, Target};
 
-use crate::accesses::{Access, By, Content, first_leaf, in_leaf, last_leaf};
+use crate::accesses::{Access, By, Content, first_leaf, in_leaf, in_piece, last_leaf};
 use crate::ask::{Asked, Cursor, Flow, Side};
 use crate::engine::{Engine, Here};
 use crate::eval::{FrameView, bad};
@@ -89,11 +89,7 @@ fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>, reads: bool) -> Result
             break;
         }
         if let Some(leaf) = back {
-            let found = in_leaf(engine, &wanted.bytes, leaf, reads)?;
-            let accesses = found.accesses.iter().rev().filter(|access| access.moment < middle);
-            let ends = side(engine, asked, &wanted, Side::Before, accesses)? == Flow::Full;
-            asked.exact &= found.dropped == 0;
-            asked.matched += if ends { 0 } else { found.dropped };
+            let ends = behind(engine, asked, &wanted, leaf, (middle, reads))? == Flow::Full;
             full[0] |= ends;
             before = if ends { None } else { last_leaf(db, &wanted.bytes, leaf, reads)? };
             checked += 1;
@@ -117,6 +113,37 @@ fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>, reads: bool) -> Result
         }
     }
     Ok(())
+}
+
+/// Accesses of a leaf in front of a moment, the last ones first.
+fn behind(
+    engine: &mut Engine<'_>,
+    asked: &mut Asked<'_>,
+    wanted: &Wanted,
+    leaf: u64,
+    (middle, reads): (Moment, bool),
+) -> Result<Flow, Failure> {
+    let mut pieces = vec![(None, Moment(u64::MAX))];
+    if !reads {
+        // A piece of it may be enough.
+        let starts = engine.pieces(leaf, middle)?;
+        let ends = starts.iter().skip(1).copied().chain([middle + 1]);
+        pieces = starts.iter().map(|start| Some(*start)).zip(ends).collect();
+    }
+    for (start, end) in pieces.into_iter().rev() {
+        let found = match start {
+            Some(start) => in_piece(engine, &wanted.bytes, leaf, start..end)?,
+            None => in_leaf(engine, &wanted.bytes, leaf, reads)?,
+        };
+        let accesses = found.accesses.iter().rev().filter(|access| access.moment < middle);
+        let flow = side(engine, asked, wanted, Side::Before, accesses)?;
+        asked.exact &= found.dropped == 0;
+        if flow == Flow::Full {
+            return Ok(flow);
+        }
+        asked.matched += found.dropped;
+    }
+    Ok(Flow::More)
 }
 
 fn side<'a>(
