@@ -176,6 +176,15 @@ export class User {
     return (await row.first().locator(".value").innerText()).trim();
   }
 
+  /** Adds an expression to Watches, which come to the front. */
+  async watch(expression) {
+    await this.tab("Watches");
+    const input = this.page.getByLabel("Expression to watch");
+    await input.fill(expression);
+    await input.press("Enter");
+    await this.settled();
+  }
+
   async unfold(name) {
     const row = this.view("locals").locator(".tree-row", {
       has: this.page.locator(".tree-name", { hasText: new RegExp(`^${name}$`) }),

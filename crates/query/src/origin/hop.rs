@@ -21,6 +21,9 @@ pub struct Hop {
     /// The innermost place in the user's own code, where `place` is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own: Option<Place>,
+    /// The function of the system's that was called there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub called: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame: Option<FrameId>,
     pub text: String,

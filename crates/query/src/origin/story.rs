@@ -25,11 +25,11 @@ use crate::eval::arguments;
 use crate::failure::Failure;
 use crate::frames::{Frame, Stack};
 use crate::history::ChangeKind;
-use crate::program::{in_program, own_frame};
+use crate::program::{Own, in_program, own_call, own_frame};
 use crate::protocol::{Focus, FrameId, MomentText, Place};
 use crate::questions::disassembled;
 use crate::stretch::{FrameChange, FrameKind};
-use crate::target::Shape;
+use crate::target::{Shape, hex};
 
 /// Trails that wait at most: a value of many bytes from many places.
 const TRAILS_MAX: usize = 4096;
@@ -276,8 +276,11 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
     fn hop(&mut self, trail: &Trail, kind: HopKind, moment: Moment, text: String) -> Hop {
         let whole = trail.bytes.end - trail.bytes.start == self.length;
         let content: Vec<Option<u8>> = trail.value.iter().copied().map(Some).collect();
-        let plain = Shape { type_name: "".into(), ..self.shape.clone() };
-        let shape = if whole { &self.shape } else { &plain };
+        // A part of a number is no number that anybody knows.
+        let value = match whole {
+            true => self.shape.text(&content),
+            false => hex(&trail.value),
+        };
         let task = number(self.engine, trail.tid, moment);
         Hop {
             depth: trail.depth,
@@ -288,11 +291,12 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
             place: Place::default(),
             frame: None,
             text,
-            value: shape.text(&content),
+            value,
             old: None,
             instruction: None,
             operands: Vec::new(),
             own: None,
+            called: None,
             warning: None,
             focus: Focus::at(moment, task),
         }
@@ -316,8 +320,10 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
         hop.instruction = Some(disassembled(instruction));
         if !hop.place.own {
             let here = self.here(frame.tid, *moment);
-            let own = own_frame(self.engine, here).ok().map(|(_, place)| place);
-            hop.own = own.filter(|place| place.own);
+            let own = own_call(self.engine, here).ok().filter(|own| own.place.own);
+            if let Some(Own { place, called, .. }) = own {
+                (hop.own, hop.called) = (Some(place), called);
+            }
         }
         hop
     }
@@ -498,7 +504,7 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
         let whole = content.len() as u64 == self.length;
         match whole {
             true => self.shape.text(content),
-            false => Shape { type_name: "".into(), ..self.shape.clone() }.text(content),
+            false => hex(&content.iter().copied().flatten().collect::<Vec<u8>>()),
         }
     }
 
