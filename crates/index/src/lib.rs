@@ -27,7 +27,7 @@ mod stitch;
 mod verify;
 mod work;
 
-pub use build::{Options, Shards, Summary, Watch, build};
+pub use build::{Options, Shards, Summary, Watch, build, has_buffered_calls};
 pub use error::Error;
 pub use navigate::Navigator;
 pub use restore::restore;
