@@ -19,6 +19,7 @@ use crate::history::TaskLife;
 use crate::places::Places;
 use crate::protocol::Focus;
 use crate::stretch::{self, Stretch, Transfer};
+use crate::system_calls;
 
 /// Stretches that are kept, in bytes.
 const KEPT_BYTES: usize = 256 << 20;
@@ -52,6 +53,7 @@ pub struct Engine<'d> {
     pub arguments: Arguments,
     pub accesses: Kept,
     pub heap: Heap,
+    pub system_calls: system_calls::Kept,
     /// The session is as `at` has left it.
     settled: Option<Moment>,
     executed: Duration,
@@ -80,6 +82,7 @@ impl<'d> Engine<'d> {
             arguments: Arguments::default(),
             accesses: Kept::default(),
             heap: Heap::default(),
+            system_calls: system_calls::Kept::default(),
             settled: None,
             executed: Duration::ZERO,
         }

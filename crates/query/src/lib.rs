@@ -32,7 +32,9 @@ mod modules;
 mod places;
 pub mod protocol;
 mod questions;
+mod signal_names;
 mod stretch;
+mod system_calls;
 mod target;
 pub mod worker;
 

@@ -4,6 +4,7 @@ mod accesses;
 mod alerts;
 mod block;
 mod callees;
+mod calls;
 mod disassembly;
 mod executions;
 mod lines;
@@ -57,6 +58,7 @@ const QUESTIONS: &[Question] = &[
     Question { name: "source", arguments: &["file"], answer: sources::text },
     Question { name: "output", arguments: &["descriptor"], answer: output::answer },
     Question { name: "printed", arguments: &["descriptor", "offset"], answer: output::printed },
+    Question { name: "calls", arguments: &["descriptor", "name", "task"], answer: calls::answer },
     Question { name: "alerts", arguments: &[], answer: alerts::answer },
     Question { name: "search", arguments: &["text"], answer: search::answer },
     Question { name: "step", arguments: &["kind"], answer: step::answer },
@@ -87,7 +89,7 @@ pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fail
 }
 
 /// Names that are like one that is not there.
-fn near<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> String {
+pub fn near<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> String {
     let mut names: Vec<(usize, &str)> = names.map(|name| (distance(wanted, name), name)).collect();
     names.sort();
     let names: Vec<&str> = names.into_iter().map(|(_, name)| name).take(5).collect();

@@ -13,7 +13,8 @@ use crate::failure::Failure;
 use crate::history::TaskLife;
 use crate::protocol::{Focus, FrameId, MomentText, Place};
 use crate::questions::output::{in_program, own_frame};
-use crate::questions::tasks::{ending, signal_name};
+use crate::questions::tasks::ending;
+use crate::signal_names::signal_name;
 
 /// Signals that a program's own fault raises: ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS.
 const FAULTS: [i32; 7] = [4, 5, 6, 7, 8, 11, 31];
