@@ -169,7 +169,8 @@ impl Asked<'_> {
         if self.flushed.elapsed() > PATIENCE {
             self.flush();
         }
-        self.interrupted.is_some()
+        // That one side is full does not keep the other from being filled.
+        matches!(self.interrupted, Some(Ending::Cancelled | Ending::Deadline))
     }
 
     /// Whether rows are wanted on a side at all.
