@@ -18,6 +18,8 @@ use crate::heap::Heap;
 use crate::history::TaskLife;
 use crate::places::Places;
 use crate::protocol::Focus;
+use crate::questions::descriptors::Lives;
+use crate::signals::Delivered;
 use crate::stretch::{self, Stretch, Transfer};
 use crate::system_calls;
 
@@ -54,6 +56,10 @@ pub struct Engine<'d> {
     pub accesses: Kept,
     pub heap: Heap,
     pub system_calls: system_calls::Kept,
+    /// Signals of the run, when they were asked for.
+    pub signals: Option<Arc<Vec<Delivered>>>,
+    /// Lives of descriptors, likewise.
+    pub lives: Option<Arc<Lives>>,
     /// The session is as `at` has left it.
     settled: Option<Moment>,
     executed: Duration,
@@ -83,6 +89,8 @@ impl<'d> Engine<'d> {
             accesses: Kept::default(),
             heap: Heap::default(),
             system_calls: system_calls::Kept::default(),
+            signals: None,
+            lives: None,
             settled: None,
             executed: Duration::ZERO,
         }

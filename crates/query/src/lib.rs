@@ -33,6 +33,7 @@ mod places;
 pub mod protocol;
 mod questions;
 mod signal_names;
+mod signals;
 mod stretch;
 mod system_calls;
 mod target;

@@ -5,12 +5,15 @@ mod alerts;
 mod block;
 mod callees;
 mod calls;
+pub mod descriptors;
 mod disassembly;
 mod executions;
 mod lines;
 mod output;
 mod overview;
 mod search;
+mod sides;
+mod signals;
 mod sources;
 mod state;
 mod step;
@@ -59,6 +62,8 @@ const QUESTIONS: &[Question] = &[
     Question { name: "output", arguments: &["descriptor"], answer: output::answer },
     Question { name: "printed", arguments: &["descriptor", "offset"], answer: output::printed },
     Question { name: "calls", arguments: &["descriptor", "name", "task"], answer: calls::answer },
+    Question { name: "descriptors", arguments: &[], answer: descriptors::answer },
+    Question { name: "signals", arguments: &[], answer: signals::answer },
     Question { name: "alerts", arguments: &[], answer: alerts::answer },
     Question { name: "search", arguments: &["text"], answer: search::answer },
     Question { name: "step", arguments: &["kind"], answer: step::answer },

@@ -7,7 +7,7 @@
 
 pub mod decode;
 mod errors;
-mod flags;
+pub mod flags;
 mod in_program;
 pub mod memory;
 mod signatures;
@@ -23,7 +23,7 @@ use crate::engine::Engine;
 use crate::failure::{Code, Failure};
 use crate::history::History;
 
-pub use in_program::{Around, around};
+pub use in_program::{Around, around, left_program};
 pub use signatures::{Kind, Signature, signature};
 
 /// Where the recorder puts its stubs.

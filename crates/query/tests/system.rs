@@ -313,43 +313,77 @@ fn buffered_calls_read_like_others() {
 }
 
 /// Pages of any size, to both sides of any place, are the whole answer cut up.
-#[test]
-fn windows_of_calls() {
-    let built = build("fork_pipe", 60_000);
+fn check_windows(name: &str, question: &str, middles: &[u64], sizes: [usize; 2]) {
+    let built = build(name, 60_000);
     let mut engine = Engine::new(&built.db);
-    let whole = ask_all(&mut engine, "calls", json!({}));
+    let whole = ask_all(&mut engine, question, json!({}));
     let moment = |row: &Value| text(row, "moment").parse::<u64>().unwrap();
-    for middle in [0, 27_321, 137_746, 144_330, 321_012] {
-        let split = whole.partition_point(|row| moment(row) < middle);
-        for (side, size) in [("before", 7), ("after", 64), ("before", 65), ("after", 5)] {
+    // Which side it is on depends on who asks.
+    let bare = |row: &Value| {
+        let mut row = row.clone();
+        row.as_object_mut().unwrap().remove("side");
+        row
+    };
+    for middle in middles {
+        let split = whole.partition_point(|row| moment(row) < *middle);
+        for (side, size) in ["before", "after"].iter().flat_map(|side| sizes.map(|n| (*side, n))) {
             let other = if side == "before" { "after" } else { "before" };
             let mut message = json!({
                 "focus": {"moment": middle.to_string()}, "deadline": 600_000,
                 "window": {side: size, other: 0},
             });
-            let mut rows = Vec::new();
+            let mut rows: Vec<Value> = Vec::new();
             loop {
-                let answered = ask_with(&mut engine, "calls", &message);
+                let answered = ask_with(&mut engine, question, &message);
                 assert!(answered.rows.len() <= size);
+                let of_side = answered.rows.iter().all(|row| row["side"] == side);
+                assert!(of_side, "{:?}", answered.rows);
                 rows.extend(answered.rows);
-                match answered.end["end"].as_str().unwrap() {
-                    "complete" => break,
-                    "rows" => message["cursor"] = answered.end[side].clone(),
-                    other => panic!("{other}"),
+                match answered.end[side].as_str() {
+                    Some(cursor) => message["cursor"] = cursor.into(),
+                    None => break,
                 }
             }
-            let mut expected = match side {
-                "before" => whole[..split].to_vec(),
-                _ => whole[split..].to_vec(),
+            let expected: Vec<Value> = match side {
+                "before" => whole[..split].iter().rev().map(bare).collect(),
+                _ => whole[split..].iter().map(bare).collect(),
             };
-            if side == "before" {
-                expected.reverse();
-            }
-            let names = |rows: &[Value]| rows.iter().map(moment).collect::<Vec<_>>();
-            assert_eq!(names(&rows), names(&expected), "{size} {side} {middle}");
-            assert_eq!(lines(&rows), lines(&expected), "{size} {side} {middle}");
+            let rows: Vec<Value> = rows.iter().map(bare).collect();
+            assert_eq!(rows, expected, "{size} {side} {middle}");
         }
     }
+}
+
+/// A side that is full does not end the other.
+fn check_both_sides(name: &str, question: &str, middle: u64, [before, after]: [usize; 2]) {
+    let built = build(name, 60_000);
+    let mut engine = Engine::new(&built.db);
+    let message = json!({
+        "focus": {"moment": middle.to_string()}, "deadline": 600_000,
+        "window": {"before": before, "after": after},
+    });
+    let answered = ask_with(&mut engine, question, &message);
+    let of = |side: &str| answered.rows.iter().filter(|row| row["side"] == side).count();
+    assert_eq!([of("before"), of("after")], [before, after], "{question}");
+    assert_eq!(answered.end["end"], "rows");
+}
+
+#[test]
+fn windows_to_both_sides() {
+    check_both_sides("signals", "signals", 400_000, [5, 1]);
+    check_both_sides("signals", "signals", 400_000, [1, 5]);
+    check_both_sides("fork_pipe", "calls", 144_330, [40, 3]);
+    check_both_sides("fork_pipe", "calls", 144_330, [3, 40]);
+}
+
+#[test]
+fn windows_of_calls() {
+    check_windows("fork_pipe", "calls", &[0, 27_321, 144_330, 321_012], [7, 65]);
+}
+
+#[test]
+fn windows_of_signals() {
+    check_windows("signals", "signals", &[0, 400_000, 473_603], [1, 5]);
 }
 
 #[test]
@@ -365,4 +399,165 @@ fn calls_that_nobody_knows() {
     assert_eq!(code(json!({"task": 0})).as_deref(), Some("no-such-task"));
     assert_eq!(code(json!({"descriptor": "x"})).as_deref(), Some("bad-request"));
     assert_eq!(code(json!({"name": "read"})), None);
+}
+
+/// Signals that the recording delivers: tid, number, and address of a fault.
+fn delivered(trace: &Trace) -> Vec<(i32, i32, Option<u64>)> {
+    let mut signals = Vec::new();
+    for frame in trace.frames().unwrap() {
+        let frame = frame.unwrap();
+        if let EventKind::SignalDelivery(signal) | EventKind::SignalHandler(signal) = &frame.kind {
+            let address = u64::from_le_bytes(signal.siginfo[16..24].try_into().unwrap());
+            let fault = signal.deterministic && signal.code() > 0 && signal.code() != 0x80;
+            signals.push((frame.tid.0, signal.number(), fault.then_some(address)));
+        }
+    }
+    signals
+}
+
+#[test]
+fn signals_are_those_of_the_recording() {
+    for name in ["signals", "crash", "fork_pipe", "selfmod"] {
+        let built = build(name, 100_000);
+        let mut engine = Engine::new(&built.db);
+        let tids = tids(&mut engine);
+        let rows = ask_all(&mut engine, "signals", json!({}));
+        let expected = delivered(&built.db.trace);
+        assert!(!expected.is_empty(), "{name}");
+        assert_eq!(rows.len(), expected.len(), "{name}");
+        for (row, (tid, number, fault)) in rows.iter().zip(expected) {
+            assert_eq!(tids[&row["task"].as_u64().unwrap()], tid, "{name}: {row}");
+            let names = [
+                (11, "SIGSEGV"),
+                (10, "SIGUSR1"),
+                (12, "SIGUSR2"),
+                (14, "SIGALRM"),
+                (17, "SIGCHLD"),
+            ];
+            assert!(names.contains(&(number, text(row, "name"))), "{name}: {row}, {number}");
+            let fault = fault.map(|address| format!("{address:#x}"));
+            assert_eq!(row["address"].as_str().map(str::to_owned), fault, "{name}: {row}");
+        }
+        drop(engine);
+    }
+}
+
+#[test]
+fn signals_of_known_programs() {
+    let built = build("signals", 100_000);
+    let mut engine = Engine::new(&built.db);
+    let rows = ask_all(&mut engine, "signals", json!({}));
+    let told = |name: &str| -> Vec<&Value> {
+        rows.iter().filter(|row| text(row, "name") == name).collect()
+    };
+    let alarms = told("SIGALRM");
+    assert!(alarms.len() >= 8, "{rows:#?}");
+    for alarm in alarms {
+        assert_eq!(text(alarm, "disposition"), "handled by on_alarm");
+        assert_eq!(text(&alarm["place"], "function"), "main", "it came while main computed");
+    }
+    let [usr2] = told("SIGUSR2")[..] else { panic!("{rows:#?}") };
+    assert!(text(usr2, "text").contains("sent by task 1 "), "{usr2}");
+    assert!(text(usr2, "text").contains("with the value 4711 (SI_QUEUE)"), "{usr2}");
+    assert_eq!(text(usr2, "disposition"), "handled by on_usr2");
+    let [usr1] = told("SIGUSR1")[..] else { panic!("{rows:#?}") };
+    assert_eq!(
+        (text(usr1, "disposition"), &usr1["place"]["line"]),
+        ("handled by on_usr1", &json!(70))
+    );
+    let faults = told("SIGSEGV");
+    let addresses: Vec<&str> = faults.iter().map(|fault| text(fault, "address")).collect();
+    assert_eq!(addresses, ["0x0", "0x8", "0x10"]);
+    for fault in faults {
+        assert_eq!(text(fault, "disposition"), "handled by on_segv");
+        assert_eq!(fault["place"]["line"], 74);
+    }
+    drop(engine);
+
+    let built = build("fork_pipe", 1 << 22);
+    let mut engine = Engine::new(&built.db);
+    let rows = ask_all(&mut engine, "signals", json!({}));
+    let texts: Vec<&str> = rows.iter().map(|row| text(row, "text")).collect();
+    assert!(texts[0].starts_with("task 2 ") && texts[0].contains("exited with 7 (CLD_EXITED)"));
+    assert!(texts[1].starts_with("task 3 ") && texts[1].contains("exited with 0"), "{texts:?}");
+    assert!(rows.iter().all(|row| text(row, "disposition") == "ignored"), "{rows:#?}");
+}
+
+/// One row as text: descriptor, kind, path, how, bytes.
+fn life(row: &Value) -> String {
+    let path = row["path"].as_str().unwrap_or("-");
+    let mode = row["mode"].as_str().unwrap_or("-");
+    let [kind, by, read, written] = ["kind", "by", "read", "written"].map(|field| text(row, field));
+    format!("{} {kind} {mode} {path} {by} {read} {written}", row["descriptor"])
+}
+
+#[test]
+fn descriptors_of_known_children() {
+    let built = build("fork_pipe", 60_000);
+    let mut engine = Engine::new(&built.db);
+    let rows = ask_all(&mut engine, "descriptors", json!({}));
+    let of = |task: u64| -> Vec<String> {
+        rows.iter().filter(|row| row["task"] == task).map(life).collect()
+    };
+    let parent = of(1);
+    let own = parent.iter().filter(|life| !life.contains("/lib"));
+    let expected = [
+        "3 file read /etc/ld.so.cache openat 0 0",
+        "3 pipe read - pipe2 13 0",
+        "4 pipe write - pipe2 0 0",
+        // Standard output was a file, which fstat(2) has told.
+        "1 file - - inherited 0 119",
+        "5 pipe read - pipe2 0 0",
+        "6 pipe write - pipe2 0 14",
+        "7 pipe read - pipe2 14 0",
+        "8 pipe write - pipe2 0 0",
+    ];
+    assert_eq!(own.take(8).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    assert!(parent[parent.len() - 2].starts_with("5 file read and write /tmp/fork_pipe."));
+    assert!(parent[parent.len() - 2].ends_with(" openat 3 14"), "{parent:#?}");
+    assert_eq!(parent.last().unwrap(), "2 unknown - - inherited 0 39");
+    assert_eq!(of(2), ["3 pipe read - fork 0 0", "4 pipe write - fork 0 13"]);
+    let cat = of(3);
+    for life in ["0 pipe read - dup2 14 0", "1 pipe write - dup2 0 14", "6 pipe write - fork 0 0"] {
+        assert!(cat.iter().any(|known| known == life), "{life} in {cat:#?}");
+    }
+    check_lives(&mut engine, &rows);
+}
+
+/// Lives against the calls: each begins and ends with a call of the task, or with the task.
+fn check_lives(engine: &mut Engine<'_>, rows: &[Value]) {
+    let calls = ask_all(engine, "calls", json!({}));
+    let moment =
+        |row: &Value, field: &str| row[field].as_str().map(|at| at.parse::<u64>().unwrap());
+    let tasks = ask_all(engine, "tasks", json!({}));
+    let mut closed = 0;
+    for row in rows {
+        let by = text(row, "by");
+        let begins = |call: &&Value| {
+            let spans = moment(call, "moment") <= moment(row, "opened")
+                && moment(row, "opened") <= moment(call, "exit");
+            text(call, "name") == by && call["task"] == row["task"] && spans
+        };
+        assert!(
+            ["fork", "inherited"].contains(&by) || calls.iter().any(|call| begins(&call)),
+            "{row}"
+        );
+        let Some(end) = moment(row, "closed") else { continue };
+        closed += 1;
+        let descriptor = row["descriptor"].to_string();
+        let ends = |call: &&Value| {
+            let own = call["task"] == row["task"] && moment(call, "exit") == Some(end);
+            let closes = text(call, "name") == "close" && text(call, "arguments") == descriptor;
+            let replaces = text(call, "name") == "dup2"
+                && text(call, "arguments").ends_with(&format!(", {descriptor}"));
+            own && (closes || replaces)
+        };
+        let task = tasks.iter().find(|task| task["task"] == row["task"]).unwrap();
+        let with_task = moment(task, "end").is_some_and(|gone| gone >= end)
+            && !calls
+                .iter()
+                .any(|call| call["task"] == row["task"] && moment(call, "moment").unwrap() > end);
+        assert!(with_task || calls.iter().any(|call| ends(&call)), "{row}");
+    }
+    assert!(closed > 10, "{rows:#?}");
 }

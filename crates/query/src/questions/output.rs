@@ -17,6 +17,7 @@ use crate::engine::{Engine, Here};
 use crate::failure::{Code, Failure};
 use crate::frames::{Stack, spot};
 use crate::protocol::{Focus, FrameId, MomentText, Place};
+use crate::system_calls::left_program;
 
 /// Bytes of one write that are sent.
 const BYTES_MAX: u64 = 1 << 20;
@@ -199,20 +200,11 @@ fn last_stop(session: &mut Session, tid: Tid, end: Moment) -> Result<Option<Mome
     Ok(last)
 }
 
-/// The recorder has system calls made in a page of its own, which no call history leads out of:
-/// its addresses.
-const RECORDER: std::ops::Range<u64> = 0x7000_0000..0x7000_1000;
-
-/// A task in its program: in front of the recorder's code, if it is in that.
-pub fn in_program(engine: &mut Engine<'_>, mut here: Here) -> Result<Here, Failure> {
-    for _ in 0..8 {
-        let registers = engine.at(here.moment)?.registers(here.tid).unwrap_or_default();
-        if !RECORDER.contains(&registers.rip.0) || here.moment.0 == 0 {
-            break;
-        }
-        here.moment.0 -= 1;
-    }
-    Ok(here)
+/// A task in its program: in front of the recorder's code, if it is in that. The recorder has
+/// system calls made by a library of its own, on a stack that no call history leads out of.
+pub fn in_program(engine: &mut Engine<'_>, here: Here) -> Result<Here, Failure> {
+    let before = left_program(engine, here.tid, here.moment)?;
+    Ok(Here { moment: before.unwrap_or(here.moment), ..here })
 }
 
 /// The innermost frame of the user's own code, else the innermost of all.

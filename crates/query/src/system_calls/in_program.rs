@@ -45,6 +45,19 @@ pub fn around(
     Ok(Around { before: program(engine, tid, entered.entry)?, over: returned.or(over) })
 }
 
+/// The last moment at which a task was in its program's code, if it is in the recorder's library;
+/// else none.
+pub fn left_program(
+    engine: &mut Engine<'_>,
+    tid: Tid,
+    moment: Moment,
+) -> Result<Option<Moment>, Failure> {
+    match library_frame(engine, tid, moment)? {
+        Some(entered) => program(engine, tid, entered.entry).map(Some),
+        None => Ok(None),
+    }
+}
+
 /// The outermost of the library's frames that a task is in.
 fn library_frame(
     engine: &mut Engine<'_>,
