@@ -4,6 +4,7 @@ mod accesses;
 mod alerts;
 mod block;
 mod callees;
+mod callers;
 mod calls;
 pub mod descriptors;
 mod disassembly;
@@ -55,6 +56,7 @@ const QUESTIONS: &[Question] = &[
     Question { name: "groups", arguments: EXECUTIONS, answer: executions::groups },
     Question { name: "histogram", arguments: EXECUTIONS, answer: executions::histogram },
     Question { name: "callees", arguments: &["frame"], answer: callees::answer },
+    Question { name: "callers", arguments: &["function"], answer: callers::answer },
     Question { name: "instructions", arguments: &["count"], answer: callees::instructions },
     Question { name: "lines", arguments: &["file", "from", "to"], answer: lines::answer },
     Question { name: "sources", arguments: &["text"], answer: sources::list },
