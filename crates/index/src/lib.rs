@@ -31,6 +31,6 @@ pub use build::{Options, Shards, Summary, Watch, build, has_buffered_calls};
 pub use error::Error;
 pub use navigate::Navigator;
 pub use restore::restore;
-pub use stitch::stacks_at;
+pub use stitch::{follow_leaf, stacks_at};
 pub use verify::{Method, Verified, verify};
 pub use work::{Executor, Work, Worker};

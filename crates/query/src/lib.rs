@@ -15,6 +15,7 @@
 mod accesses;
 mod ask;
 mod call_names;
+mod call_tree;
 mod code;
 mod database;
 mod effective;

@@ -19,6 +19,7 @@ mod sources;
 mod state;
 mod step;
 mod tasks;
+mod timeline;
 mod values;
 
 use crate::ask::Asked;
@@ -57,6 +58,7 @@ const QUESTIONS: &[Question] = &[
     Question { name: "histogram", arguments: EXECUTIONS, answer: executions::histogram },
     Question { name: "callees", arguments: &["frame"], answer: callees::answer },
     Question { name: "callers", arguments: &["function"], answer: callers::answer },
+    Question { name: "timeline", arguments: &["level", "tile", "task"], answer: timeline::answer },
     Question { name: "instructions", arguments: &["count"], answer: callees::instructions },
     Question { name: "lines", arguments: &["file", "from", "to"], answer: lines::answer },
     Question { name: "sources", arguments: &["text"], answer: sources::list },

@@ -1,5 +1,6 @@
 //! Databases of the recordings, and asking them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -74,4 +75,15 @@ pub fn ask_all(engine: &mut Engine<'_>, question: &str, arguments: Value) -> Vec
 /// A field that is text.
 pub fn text<'r>(row: &'r Value, field: &str) -> &'r str {
     row[field].as_str().unwrap_or_else(|| panic!("no {field} in {row}"))
+}
+
+/// Numbers of tasks as rows have them, by tid: no tid recurs in these recordings.
+pub fn tids(engine: &mut Engine<'_>) -> BTreeMap<u64, i32> {
+    let rows = ask_all(engine, "tasks", json!({}));
+    let mut tids = BTreeMap::new();
+    for row in rows {
+        let tid = row["tid"].as_i64().unwrap() as i32;
+        assert!(tids.insert(row["task"].as_u64().unwrap(), tid).is_none());
+    }
+    tids
 }
