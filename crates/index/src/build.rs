@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use model::{Call, Moment, Ticks};
 use replay::{Progress, Session, TickRule};
 use rr_trace::Trace;
-use store::{Reader, State, Writer};
+use store::{Manifest, Reader, State, Writer};
 
 use crate::restore::restore;
 use crate::segment::{Material, Recorder};
@@ -273,9 +273,21 @@ fn finished(trace: &Trace, directory: &Path, options: &Options) -> Result<Option
     Ok(Some(Summary { leaves, resumed: leaves, instructions, complete: true }))
 }
 
+/// What databases have that have buffered calls ([`crate::records::BufferedCallRecord`]); older
+/// ones have not.
+const BUFFERED_CALLS: (&str, &str) = ("buffered_calls", "kept");
+
+/// Whether a database tells of system calls without events of their own.
+pub fn has_buffered_calls(manifest: &Manifest) -> bool {
+    let (key, value) = BUFFERED_CALLS;
+    manifest.options.get(key).is_some_and(|found| found == value)
+}
+
 /// The options as the database keeps them.
 fn choices(options: &Options) -> BTreeMap<String, String> {
+    let (key, value) = BUFFERED_CALLS;
     BTreeMap::from([
+        (key.into(), value.into()),
         ("segment_instructions".into(), options.segment_instructions.to_string()),
         ("level".into(), options.level.to_string()),
     ])

@@ -27,10 +27,10 @@ mod stitch;
 mod verify;
 mod work;
 
-pub use build::{Options, Shards, Summary, Watch, build};
+pub use build::{Options, Shards, Summary, Watch, build, has_buffered_calls};
 pub use error::Error;
 pub use navigate::Navigator;
 pub use restore::restore;
-pub use stitch::stacks_at;
+pub use stitch::{follow_leaf, stacks_at};
 pub use verify::{Method, Verified, verify};
 pub use work::{Executor, Work, Worker};

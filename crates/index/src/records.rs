@@ -26,6 +26,8 @@ pub mod happening {
     pub const EVENT: u16 = 1;
     /// Something about descriptors.
     pub const DESCRIPTOR: u16 = 2;
+    /// A system call without an event of its own.
+    pub const BUFFERED_CALL: u16 = 3;
 }
 
 /// The happening [`happening::EVENT`].
@@ -39,6 +41,16 @@ pub struct EventRecord {
     pub rip: Address,
     /// rax, rdi, rsi, rdx, r10, r8, r9 behind the event.
     pub call: [u64; 7],
+}
+
+/// The happening [`happening::BUFFERED_CALL`], at the moment at which the call began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BufferedCallRecord {
+    pub tid: Tid,
+    /// As the program made it, not the preload library.
+    pub number: i32,
+    pub arguments: [u64; 6],
+    pub result: i64,
 }
 
 /// The blobs [`blob::STACKS`] and [`blob::ALL_STACKS`].

@@ -11,7 +11,7 @@ use replay::{
 
 use crate::Error;
 use crate::pages::{self, Bases, PageVersions};
-use crate::records::{EventRecord, encode, happening};
+use crate::records::{BufferedCallRecord, EventRecord, encode, happening};
 
 /// What every segment is run with.
 pub const OBSERVERS: Observers = Observers {
@@ -115,6 +115,15 @@ impl Recorder {
                 event: event.event,
                 kind: happening::DESCRIPTOR,
                 payload: encode(&event),
+            });
+        }
+        for call in &observed.buffered_calls {
+            let replay::BufferedCall { moment, event, tid, number, arguments, result } = *call;
+            happenings.push(store::Happening {
+                moment,
+                event,
+                kind: happening::BUFFERED_CALL,
+                payload: encode(&BufferedCallRecord { tid, number, arguments, result }),
             });
         }
         happenings.sort_by_key(|happening| (happening.moment, happening.event));

@@ -107,6 +107,13 @@ impl Stacks {
         index.map_or(&[], |index| &self.stacks[index].1.frames)
     }
 
+    /// The stack that a task is on, and its address space.
+    pub fn of_task(&self, tid: Tid) -> Option<(StackId, u32)> {
+        let id = *self.active.get(&tid)?;
+        let index = self.find(id).ok()?;
+        Some((id, self.stacks[index].1.space))
+    }
+
     /// Whether a call has not ended, on whatever stack.
     pub fn has(&self, moment: u64, slot: Address) -> bool {
         self.stacks.iter().any(|(_, stack)| {

@@ -88,10 +88,16 @@ pub fn stacks_at(reader: &Reader, leaves: u64) -> Result<Stacks, Error> {
         stacks.apply(all.ok_or_else(|| missing(last, "call stacks"))?);
     }
     for number in complete..leaves {
-        let changes = record(number, &reader.leaf(number)?, blob::STACKS)?;
-        stacks.apply(changes.ok_or_else(|| missing(number, "changes of call stacks"))?);
+        follow_leaf(reader, &mut stacks, number)?;
     }
     Ok(stacks)
+}
+
+/// Makes of the call stacks at the beginning of a leaf those at its end.
+pub fn follow_leaf(reader: &Reader, stacks: &mut Stacks, leaf: u64) -> Result<(), Error> {
+    let changes = record(leaf, &reader.leaf(leaf)?, blob::STACKS)?;
+    stacks.apply(changes.ok_or_else(|| missing(leaf, "changes of call stacks"))?);
+    Ok(())
 }
 
 fn missing(leaf: u64, what: &str) -> Error {

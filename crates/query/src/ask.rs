@@ -169,12 +169,28 @@ impl Asked<'_> {
         if self.flushed.elapsed() > PATIENCE {
             self.flush();
         }
-        self.interrupted.is_some()
+        // That one side is full does not keep the other from being filled.
+        matches!(self.interrupted, Some(Ending::Cancelled | Ending::Deadline))
     }
 
     /// Whether rows are wanted on a side at all.
     pub fn wants(&self, side: Side) -> bool {
         self.sent[side as usize] < self.room[side as usize]
+    }
+
+    /// How many rows are still wanted on a side.
+    pub fn room(&self, side: Side) -> usize {
+        self.room[side as usize] - self.sent[side as usize]
+    }
+
+    /// The moment at which to look to both sides: the focus's, or where an earlier answer broke
+    /// off; what is at or behind it comes after.
+    pub fn middle(&self, focus: Moment) -> Result<Moment, Failure> {
+        Ok(match self.cursor()? {
+            Some(Cursor::Moment(Side::Before, at)) => at,
+            Some(Cursor::Moment(Side::After, at)) => at + 1,
+            _ => focus,
+        })
     }
 
     /// Sends a row that has a moment; the next page begins behind the last one.

@@ -9,6 +9,18 @@ pub fn name(number: i32) -> String {
     known.map_or_else(|| format!("system call {number}"), |name| (*name).to_owned())
 }
 
+/// The number of a system call.
+pub fn number(name: &str) -> Option<i32> {
+    let at = |names: &[&str]| names.iter().position(|known| *known == name);
+    let number = at(FIRST).or_else(|| at(LATER).map(|index| 424 + index))?;
+    i32::try_from(number).ok()
+}
+
+/// All names.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    FIRST.iter().chain(LATER).copied()
+}
+
 /// From 0 on, without a gap.
 #[rustfmt::skip]
 const FIRST: &[&str] = &[

@@ -18,7 +18,10 @@ use crate::heap::Heap;
 use crate::history::TaskLife;
 use crate::places::Places;
 use crate::protocol::Focus;
+use crate::questions::descriptors::Lives;
+use crate::signals::Delivered;
 use crate::stretch::{self, Stretch, Transfer};
+use crate::system_calls;
 
 /// Stretches that are kept, in bytes.
 const KEPT_BYTES: usize = 256 << 20;
@@ -52,6 +55,11 @@ pub struct Engine<'d> {
     pub arguments: Arguments,
     pub accesses: Kept,
     pub heap: Heap,
+    pub system_calls: system_calls::Kept,
+    /// Signals of the run, when they were asked for.
+    pub signals: Option<Arc<Vec<Delivered>>>,
+    /// Lives of descriptors, likewise.
+    pub lives: Option<Arc<Lives>>,
     /// The session is as `at` has left it.
     settled: Option<Moment>,
     executed: Duration,
@@ -80,6 +88,9 @@ impl<'d> Engine<'d> {
             arguments: Arguments::default(),
             accesses: Kept::default(),
             heap: Heap::default(),
+            system_calls: system_calls::Kept::default(),
+            signals: None,
+            lives: None,
             settled: None,
             executed: Duration::ZERO,
         }

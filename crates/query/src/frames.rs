@@ -212,7 +212,7 @@ fn chain(
 }
 
 /// Calls that had not returned, outermost first.
-fn calls_at(engine: &mut Engine<'_>, tid: Tid, moment: Moment) -> Result<Vec<Frame>, Failure> {
+pub fn calls_at(engine: &mut Engine<'_>, tid: Tid, moment: Moment) -> Result<Vec<Frame>, Failure> {
     let leaf = engine.leaf_at(moment)?;
     let mut stacks = index::stacks_at(&engine.db.reader, leaf)?;
     let transfers = engine.transfers(leaf)?;

@@ -15,6 +15,7 @@
 mod accesses;
 mod ask;
 mod call_names;
+mod call_tree;
 mod code;
 mod database;
 mod effective;
@@ -34,7 +35,10 @@ mod places;
 mod program;
 pub mod protocol;
 mod questions;
+mod signal_names;
+mod signals;
 mod stretch;
+mod system_calls;
 mod target;
 pub mod worker;
 

@@ -4,6 +4,9 @@ mod accesses;
 mod alerts;
 mod block;
 mod callees;
+mod callers;
+mod calls;
+pub mod descriptors;
 mod disassembly;
 mod executions;
 mod lines;
@@ -11,10 +14,13 @@ mod origin;
 mod output;
 mod overview;
 mod search;
+mod sides;
+mod signals;
 mod sources;
 mod state;
 mod step;
 mod tasks;
+mod timeline;
 mod values;
 
 pub use state::text as disassembled;
@@ -57,12 +63,17 @@ const QUESTIONS: &[Question] = &[
     Question { name: "groups", arguments: EXECUTIONS, answer: executions::groups },
     Question { name: "histogram", arguments: EXECUTIONS, answer: executions::histogram },
     Question { name: "callees", arguments: &["frame"], answer: callees::answer },
+    Question { name: "callers", arguments: &["function"], answer: callers::answer },
+    Question { name: "timeline", arguments: &["level", "tile", "task"], answer: timeline::answer },
     Question { name: "instructions", arguments: &["count"], answer: callees::instructions },
     Question { name: "lines", arguments: &["file", "from", "to"], answer: lines::answer },
     Question { name: "sources", arguments: &["text"], answer: sources::list },
     Question { name: "source", arguments: &["file"], answer: sources::text },
     Question { name: "output", arguments: &["descriptor"], answer: output::answer },
     Question { name: "printed", arguments: &["descriptor", "offset"], answer: output::printed },
+    Question { name: "calls", arguments: &["descriptor", "name", "task"], answer: calls::answer },
+    Question { name: "descriptors", arguments: &[], answer: descriptors::answer },
+    Question { name: "signals", arguments: &[], answer: signals::answer },
     Question { name: "alerts", arguments: &[], answer: alerts::answer },
     Question { name: "search", arguments: &["text"], answer: search::answer },
     Question { name: "step", arguments: &["kind"], answer: step::answer },
@@ -94,7 +105,7 @@ pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fail
 }
 
 /// Names that are like one that is not there.
-fn near<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> String {
+pub fn near<'n>(wanted: &str, names: impl Iterator<Item = &'n str>) -> String {
     let mut names: Vec<(usize, &str)> = names.map(|name| (distance(wanted, name), name)).collect();
     names.sort();
     let names: Vec<&str> = names.into_iter().map(|(_, name)| name).take(5).collect();

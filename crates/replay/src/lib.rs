@@ -55,8 +55,8 @@ pub use divergence::{Block, Divergence};
 pub use error::Error;
 pub use listing::{LISTED_NAMES, listed_values, listing};
 pub use observe::{
-    CallRun, Executions, FlowRun, Fork, MappingChange, MappingChangeKind, MemoryId, Observed,
-    PageId,
+    BufferedCall, CallRun, Executions, FlowRun, Fork, MappingChange, MappingChangeKind, MemoryId,
+    Observed, PageId,
 };
 pub use processor::{VectorRegister, VectorRegisters};
 pub use registers::RegisterPair;

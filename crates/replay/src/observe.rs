@@ -10,7 +10,7 @@ use std::ops::Range;
 use machine::{
     Backing, ControlFlow, Observers, PageMarks, Protection, SharedObject, Space, WrittenWords,
 };
-use model::{Address, Call, Moment, PAGE_SIZE, Tid};
+use model::{Address, Call, Event, Moment, PAGE_SIZE, Tid};
 
 use crate::problem::Result;
 use crate::rr_page::{RR_PAGE, THREAD_LOCALS_PAGE};
@@ -106,6 +106,20 @@ pub struct Fork {
     pub generation: u32,
 }
 
+/// A system call that has no frame: its result was in the preload library's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferedCall {
+    /// At the library's stub: all that the program did before is done.
+    pub moment: Moment,
+    /// The event that is being replayed, which has the call's result.
+    pub event: Event,
+    pub tid: Tid,
+    /// As the program made it.
+    pub number: i32,
+    pub arguments: [u64; 6],
+    pub result: i64,
+}
+
 /// What happened since the last time that somebody asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -129,6 +143,8 @@ pub struct Observed {
     pub forks: Vec<Fork>,
     /// Address spaces that are not there any more.
     pub ended: Vec<MemoryId>,
+    /// In order of time.
+    pub buffered_calls: Vec<BufferedCall>,
 }
 
 /// What a session has observed so far.
@@ -146,6 +162,7 @@ pub struct Observing {
     mappings: Vec<MappingChange>,
     pub forks: Vec<Fork>,
     pub ended: Vec<MemoryId>,
+    buffered_calls: Vec<BufferedCall>,
 }
 
 impl Observing {
@@ -159,6 +176,12 @@ impl Observing {
 
     pub fn note_mapping(&mut self, change: MappingChange) {
         self.mappings.push(change);
+    }
+
+    pub fn note_buffered_call(&mut self, call: BufferedCall) {
+        if self.is_on() {
+            self.buffered_calls.push(call);
+        }
     }
 }
 
@@ -200,6 +223,7 @@ impl Session {
             mappings: std::mem::take(&mut observing.mappings),
             forks: std::mem::take(&mut observing.forks),
             ended: std::mem::take(&mut observing.ended),
+            buffered_calls: std::mem::take(&mut observing.buffered_calls),
         })
     }
 

@@ -956,7 +956,7 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
     /// Where the program was, not the recorder's library.
     fn in_program(&mut self, hop: &mut Hop, tid: Tid, moment: Moment) -> Result<(), Failure> {
         let here = self.here(tid, moment);
-        let here = in_program(self.engine, self.asked, here)?;
+        let here = in_program(self.engine, here)?;
         if let Ok((frame, place)) = own_frame(self.engine, here) {
             hop.place = place;
             hop.frame = Some(frame);

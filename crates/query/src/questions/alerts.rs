@@ -13,7 +13,8 @@ use crate::failure::Failure;
 use crate::history::TaskLife;
 use crate::program::{in_program, own_frame};
 use crate::protocol::{Focus, FrameId, MomentText, Place};
-use crate::questions::tasks::{ending, signal_name};
+use crate::questions::tasks::ending;
+use crate::signal_names::signal_name;
 
 /// Signals that a program's own fault raises: ILL, TRAP, ABRT, BUS, FPE, SEGV, SYS.
 const FAULTS: [i32; 7] = [4, 5, 6, 7, 8, 11, 31];
@@ -35,7 +36,7 @@ pub struct Alert {
 }
 
 pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Failure> {
-    for alert in alerts(engine, asked)?.iter().skip(asked.offset()?) {
+    for alert in alerts(engine)?.iter().skip(asked.offset()?) {
         if asked.is_interrupted() || asked.row(alert) == Flow::Full {
             break;
         }
@@ -44,13 +45,13 @@ pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fail
 }
 
 /// All of them, the worst first.
-pub fn alerts(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<Vec<Alert>, Failure> {
+pub fn alerts(engine: &mut Engine<'_>) -> Result<Vec<Alert>, Failure> {
     let mut alerts = signals(engine)?;
     for task in &engine.db.history.tasks {
         // Threads end with their process.
         let exited = task.status.is_some_and(|status| status & 0x7f == 0 && status != 0);
         if exited && task.process == task.number && alerts.len() < ALERTS_MAX {
-            alerts.extend(bad_exit(engine, asked, task)?);
+            alerts.extend(bad_exit(engine, task)?);
         }
     }
     alerts.sort_by_key(|alert| (alert.rank, alert.moment));
@@ -192,18 +193,14 @@ fn value(registers: &Registers, [fs, gs]: [u64; 2], register: Register) -> Optio
 }
 
 /// A process that says that it failed: where `main` returned, or where its own code called `exit`.
-fn bad_exit(
-    engine: &mut Engine<'_>,
-    asked: &mut Asked<'_>,
-    task: &TaskLife,
-) -> Result<Option<Alert>, Failure> {
+fn bad_exit(engine: &mut Engine<'_>, task: &TaskLife) -> Result<Option<Alert>, Failure> {
     let Some(status) = task.status else { return Ok(None) };
     let end = task.end.unwrap_or(engine.db.reader.end());
     let here = match main_returned(engine, task.tid, end)? {
         Some(moment) => Here { moment, tid: task.tid, task: task.number.0 },
         None => {
             let moment = left(engine, task.tid, end);
-            in_program(engine, asked, Here { moment, tid: task.tid, task: task.number.0 })?
+            in_program(engine, Here { moment, tid: task.tid, task: task.number.0 })?
         }
     };
     let found = own_frame(engine, here).ok();

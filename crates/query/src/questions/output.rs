@@ -112,11 +112,11 @@ pub fn printed(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fai
         None => None,
     };
     let at = |moment| Here { moment, tid: written.tid, task };
-    let mut here = in_program(engine, asked, at(put.unwrap_or(write)))?;
+    let mut here = in_program(engine, at(put.unwrap_or(write)))?;
     let mut found = own_frame(engine, here)?;
     // A buffer that the system's code alone has filled: who wrote it knows more.
     if put.is_some() && !found.1.own {
-        let calling = in_program(engine, asked, at(write))?;
+        let calling = in_program(engine, at(write))?;
         let other = own_frame(engine, calling)?;
         if other.1.own {
             (here, found) = (calling, other);

@@ -30,7 +30,7 @@ struct Row<'a> {
 
 pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Failure> {
     let db = engine.db;
-    let start = start(engine, asked)?;
+    let start = start(engine)?;
     let (history, reader) = (&db.history, &db.reader);
     let first = history.tasks.first();
     let program = first.and_then(|task| task.programs.first());
@@ -57,9 +57,9 @@ pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fail
 }
 
 /// The worst that went wrong; where `main` returned, if nothing did; else the end.
-fn start(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<Focus, Failure> {
+fn start(engine: &mut Engine<'_>) -> Result<Focus, Failure> {
     let db = engine.db;
-    let first = alerts(engine, asked)?.into_iter().find(|alert| !alert.handled);
+    let first = alerts(engine)?.into_iter().find(|alert| !alert.handled);
     if let Some(first) = first {
         return Ok(first.focus);
     }

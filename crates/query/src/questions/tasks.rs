@@ -10,6 +10,7 @@ use crate::ask::{Asked, Flow};
 use crate::engine::Engine;
 use crate::failure::Failure;
 use crate::protocol::{Focus, Hex, MomentText};
+use crate::signal_names::signal_name;
 
 /// Numbers of `runs` at most.
 const RUNS_MAX: usize = 2_000;
@@ -105,20 +106,6 @@ pub fn ending(status: i32) -> String {
     }
     let core = if status & 0x80 != 0 { ", core dumped" } else { "" };
     format!("killed by {}{core}", signal_name(signal))
-}
-
-/// As signal(7) has it.
-pub fn signal_name(signal: i32) -> String {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    let index = usize::try_from(signal - 1).unwrap_or(usize::MAX);
-    match NAMES.get(index) {
-        Some(name) => format!("SIG{name}"),
-        None => format!("signal {signal}"),
-    }
 }
 
 #[derive(Serialize)]

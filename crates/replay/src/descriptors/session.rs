@@ -12,6 +12,7 @@ use rr_trace::{EventKind, SyscallExtra};
 use super::sockets::Ends;
 use super::{Call, DescriptorEvent, DescriptorObserver, Descriptors, Happening, Happenings, Kind};
 use crate::numbers::{is_error, syscall};
+use crate::observe::BufferedCall;
 use crate::preload::{read_u32, thread_locals};
 use crate::problem::Result;
 use crate::rr_page::{self, THREAD_LOCALS_PAGE};
@@ -179,12 +180,26 @@ impl Session {
         }
         self.task_mut(tid)?.buffered_at = Some(committed);
         self.finish_late_call(tid)?;
+        self.observing.note_buffered_call(BufferedCall {
+            moment: self.moment,
+            event: model::Event(self.last_event.0 + 1),
+            tid,
+            number,
+            arguments,
+            result: record.result,
+        });
         let Some(call) = self.begin_call(tid, number, arguments, stack)? else { return Ok(()) };
         if !is_error(record.result) && call.waits_for_memory() {
             self.task_mut(tid)?.late_call = Some((call, record.result));
             return Ok(());
         }
         self.complete_call(tid, &call, record.result, Ends::default())
+    }
+
+    /// Number and arguments of the system call that the preload library is making for a task, as
+    /// the program gave them.
+    pub fn call_of_library(&self, tid: Tid) -> Option<(i32, [u64; 6])> {
+        self.original_call(tid).ok().flatten()
     }
 
     /// The system call that the preload library is about, as the program made it.
