@@ -1,10 +1,11 @@
 //! What the processor underneath says about state images, and whose habits it has.
 #![allow(unsafe_code, reason = "xgetbv and fxsave have no safe form")]
 
-use std::arch::x86_64::{__cpuid_count, _fxsave, _xgetbv};
+use std::arch::x86_64::{__cpuid_count, _fxsave, _xgetbv, _xsave64};
 use std::sync::OnceLock;
 
-use crate::{Component, StateImages};
+use super::components::PKRU;
+use crate::{Component, StateImages, XSAVE_BYTES};
 
 /// Whose processor it is. Where the manuals leave room, above all in what a fault reports and
 /// leaves behind, AMD's differ from Intel's in habits; each is said where it is followed, with the
@@ -23,17 +24,15 @@ pub struct Host {
     pub family: u32,
     /// As its own instructions lay them out, and as [`crate::VectorState`] is.
     pub images: StateImages,
+    /// Of component 9 (PKRU) only the four bytes that mean something are stored (observed on
+    /// Zen 3; found out by trying).
+    pub stores_half_of_protection_keys: bool,
 }
 
 impl Host {
     /// `cmps` reads its second operand first (observed on Emerald Rapids and Zen 3; not on Zen 5).
     pub fn compares_second_first(&self) -> bool {
         self.vendor == Vendor::Intel || self.family < 0x1a
-    }
-
-    /// Of component 9 (PKRU) only the four bytes that mean something are stored (observed on Zen 3).
-    pub fn stores_half_of_protection_keys(&self) -> bool {
-        self.vendor == Vendor::Amd
     }
 
     /// Components that fit into our images; others (AMX tiles) have no entry.
@@ -51,10 +50,12 @@ pub fn host() -> &'static Host {
             let (offset, size) = (leaf.ebx as usize, leaf.eax as usize);
             (number, Component { offset, size, aligned: leaf.ecx & 2 != 0 })
         });
+        let images = StateImages::new(xcr0, mxcsr_mask(), components);
         Host {
             vendor: vendor(),
             family: family(),
-            images: StateImages::new(xcr0, mxcsr_mask(), components),
+            stores_half_of_protection_keys: stores_half(&images),
+            images,
         }
     })
 }
@@ -104,4 +105,23 @@ fn mxcsr_mask() -> u32 {
     let mask = u32::from_le_bytes([image.0[28], image.0[29], image.0[30], image.0[31]]);
     // SDM vol. 1, 11.6.6: zero stands for the default mask.
     if mask == 0 { 0xffbf } else { mask }
+}
+
+/// Tries what XSAVE stores of the protection keys.
+fn stores_half(images: &StateImages) -> bool {
+    #[repr(align(64))]
+    struct Image([u8; XSAVE_BYTES]);
+    let Some(Component { offset, size: 8, .. }) = images.component(PKRU) else { return false };
+    let mut image = Box::new(Image([0xff; XSAVE_BYTES]));
+    // The header has to be one.
+    image.0[512..576].fill(0);
+    #[target_feature(enable = "xsave")]
+    unsafe fn save(image: *mut u8) {
+        // SAFETY: the caller passes an aligned image with room for the component.
+        unsafe { _xsave64(image, 1 << PKRU) }
+    }
+    // SAFETY: a component behind the legacy ones is there with XSAVE alone, and this one ends
+    // within the image.
+    unsafe { save(image.0.as_mut_ptr()) };
+    image.0[offset + 4..offset + 8] == [0xff; 4]
 }

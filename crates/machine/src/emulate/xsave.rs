@@ -53,7 +53,7 @@ pub fn save(
     for (number, offset, size) in extended(images, format, saved) {
         let bytes = components::component_bytes(&cpu.vector, number);
         let mut bytes = bytes.map_or_else(|| vec![0; size as usize], <[u8]>::to_vec);
-        if number == PKRU && host().stores_half_of_protection_keys() {
+        if number == PKRU && host().stores_half_of_protection_keys {
             bytes.truncate(4);
         }
         pieces.push((offset, bytes));
