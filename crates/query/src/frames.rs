@@ -142,14 +142,10 @@ fn finish(
     Ok(())
 }
 
-/// Where a task was when a handler began: its frame has the registers (the ucontext that the
-/// kernel pushed, `struct rt_sigframe`: rip lies 0xa8 bytes behind the return address).
+/// Where a task was when a handler began: the signal came in front of this instruction.
 fn interrupted_at(engine: &mut Engine<'_>, tid: Tid, began: Moment) -> Result<Address, Failure> {
-    const RIP: u64 = 0xb0;
-    let session = engine.at(began)?;
-    let slot = session.registers(tid).unwrap_or_default().general[gpr::RSP];
-    let rip = session.memory(tid).and_then(|memory| memory.read_u64(Address(slot + RIP)).ok());
-    Ok(Address(rip.unwrap_or_default()))
+    let registers = engine.at(began)?.registers(tid);
+    Ok(registers.unwrap_or_default().rip)
 }
 
 /// The frames without their program counters, outermost first.
@@ -160,19 +156,17 @@ fn chain(
 ) -> Result<Vec<Frame>, Failure> {
     let Here { moment, tid, .. } = here;
     let mut open = handlers_before(engine.db, moment).remove(&tid).unwrap_or_default();
-    open.truncate(HANDLERS_MAX);
+    // At the moment of a signal the task is still in front of it.
+    open.retain(|handler| handler.moment < moment);
+    // Those that were left by jumps are among them: the last ones count.
+    open.drain(..open.len().saturating_sub(HANDLERS_MAX));
     let mut handlers = Vec::new();
     for handler in open {
         let slot = engine.handler_slot(tid, handler.moment)?;
         handlers.push(Handler { slot: Some(slot), ..handler });
     }
-    // A handler that was left by a jump is below the stack pointer.
+    let handlers = still_open(engine, tid, (moment, registers), handlers)?;
     let stack = registers.general[gpr::RSP];
-    let left = |handler: &mut Handler| {
-        let slot = handler.slot.unwrap_or_default().0;
-        slot < stack && stack - slot < STACK_BYTES
-    };
-    while handlers.pop_if(|handler| left(handler)).is_some() {}
 
     let mut frames = Vec::new();
     let mut since = Moment(0);
@@ -209,6 +203,28 @@ fn chain(
         frames.insert(0, start);
     }
     Ok(frames)
+}
+
+/// The handlers that have not been left by a jump: each is looked at as of when the next one began.
+fn still_open(
+    engine: &mut Engine<'_>,
+    tid: Tid,
+    (moment, registers): (Moment, &Registers),
+    handlers: Vec<Handler>,
+) -> Result<Vec<Handler>, Failure> {
+    let mut open = Vec::new();
+    let mut at = (moment, registers.general[gpr::RSP]);
+    for handler in handlers.into_iter().rev() {
+        let (moment, stack) = at;
+        let first = calls_at(engine, tid, moment)?.first().map(|frame| frame.entry);
+        if handler.holds(stack.wrapping_sub(8), first) {
+            let before = engine.at(handler.moment)?.registers(tid).unwrap_or_default();
+            at = (handler.moment, before.general[gpr::RSP]);
+            open.push(handler);
+        }
+    }
+    open.reverse();
+    Ok(open)
 }
 
 /// Calls that had not returned, outermost first.
