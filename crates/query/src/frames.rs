@@ -165,13 +165,13 @@ fn chain(
         let slot = engine.handler_slot(tid, handler.moment)?;
         handlers.push(Handler { slot: Some(slot), ..handler });
     }
-    let handlers = still_open(engine, tid, (moment, registers), handlers)?;
     let stack = registers.general[gpr::RSP];
+    let handlers = still_open(engine, tid, (moment, stack), handlers)?;
 
     let mut frames = Vec::new();
     let mut since = Moment(0);
-    for handler in &handlers {
-        let before = calls_at(engine, tid, handler.moment)?;
+    for (handler, pointer) in &handlers {
+        let before = calls_at(engine, tid, (handler.moment, *pointer))?;
         frames.extend(before.into_iter().filter(|frame| frame.entry > since || since.0 == 0));
         frames.push(Frame {
             kind: FrameKind::Handler,
@@ -183,7 +183,7 @@ fn chain(
         });
         since = handler.moment;
     }
-    let last = calls_at(engine, tid, moment)?;
+    let last = calls_at(engine, tid, (moment, stack))?;
     frames.extend(last.into_iter().filter(|frame| frame.entry > since || since.0 == 0));
     // What the stack pointer has left without a return has ended.
     let ended = |frame: &mut Frame| {
@@ -205,36 +205,41 @@ fn chain(
     Ok(frames)
 }
 
-/// The handlers that have not been left by a jump: each is looked at as of when the next one began.
+/// The handlers that have not been left by a jump, with the stack pointers of what they
+/// interrupted: each is looked at as of when the next one began.
 fn still_open(
     engine: &mut Engine<'_>,
     tid: Tid,
-    (moment, registers): (Moment, &Registers),
+    now: (Moment, u64),
     handlers: Vec<Handler>,
-) -> Result<Vec<Handler>, Failure> {
+) -> Result<Vec<(Handler, u64)>, Failure> {
     let mut open = Vec::new();
-    let mut at = (moment, registers.general[gpr::RSP]);
+    let mut at = now;
     for handler in handlers.into_iter().rev() {
-        let (moment, stack) = at;
-        let first = calls_at(engine, tid, moment)?.first().map(|frame| frame.entry);
-        if handler.holds(stack.wrapping_sub(8), first) {
+        let first = calls_at(engine, tid, at)?.first().map(|frame| frame.entry);
+        if handler.holds(at.1.wrapping_sub(8), first) {
             let before = engine.at(handler.moment)?.registers(tid).unwrap_or_default();
             at = (handler.moment, before.general[gpr::RSP]);
-            open.push(handler);
+            open.push((handler, at.1));
         }
     }
     open.reverse();
     Ok(open)
 }
 
-/// Calls that had not returned, outermost first.
-pub fn calls_at(engine: &mut Engine<'_>, tid: Tid, moment: Moment) -> Result<Vec<Frame>, Failure> {
+/// Calls that had not returned at a moment with this stack pointer, outermost first; those that
+/// the pointer has left are among them.
+pub fn calls_at(
+    engine: &mut Engine<'_>,
+    tid: Tid,
+    (moment, pointer): (Moment, u64),
+) -> Result<Vec<Frame>, Failure> {
     let leaf = engine.leaf_at(moment)?;
     let mut stacks = index::stacks_at(&engine.db.reader, leaf)?;
     let transfers = engine.transfers(leaf)?;
     let end = transfers.partition_point(|transfer| transfer.moment() <= moment);
     crate::stretch::follow(&mut stacks, &transfers[..end]);
-    let frames = stacks.frames(tid).iter().map(|frame| Frame {
+    let frames = stacks.frames_at(tid, Address(pointer)).iter().map(|frame| Frame {
         kind: FrameKind::Call,
         entry: Moment(frame.moment),
         function: frame.function,

@@ -387,3 +387,29 @@ fn calls_that_nobody_knows() {
     assert_eq!(code(json!({"descriptor": "x"})).as_deref(), Some("bad-request"));
     assert_eq!(code(json!({"name": "read"})), None);
 }
+
+/// The program's calls are there before the recorder's library makes a system call, and behind.
+#[test]
+fn stacks_around_system_calls() {
+    let built = build("fork_pipe", 1 << 22);
+    let mut engine = Engine::new(&built.db);
+    let writes = ask_all(&mut engine, "calls", json!({"task": 1, "name": "write"}));
+    let own = writes.iter().find(|row| row["place"]["line"] == 52).unwrap();
+    let start: u64 = text(&own["focus"], "moment").parse().unwrap();
+    let (mut inside, mut behind) = (0, 0);
+    for moment in start..start + 600 {
+        let message = json!({"focus": {"moment": moment.to_string(), "task": 1}});
+        let stack = ask_with(&mut engine, "stack", &message).rows;
+        let module = stack[0]["place"]["module"].as_str().unwrap_or_default();
+        // Stubs have no name.
+        let functions: Vec<&str> =
+            stack.iter().filter_map(|frame| frame["function"].as_str()).collect();
+        if ["libc.so.6", "fork_pipe"].iter().any(|own| module.starts_with(own)) {
+            assert!(functions.contains(&"main"), "{moment}: {functions:?}");
+            behind += usize::from(inside > 0);
+        } else {
+            inside += 1;
+        }
+    }
+    assert!(inside > 100 && behind > 10, "{inside} {behind}");
+}

@@ -119,6 +119,16 @@ fn stacks_of_handlers() {
     }
     assert!(looked >= 11, "{looked}");
 
+    // As soon as a handler has been left by a jump, its frames are gone.
+    let around = ["main", "__libc_start_call_main", "__libc_start_main_impl", "_start"];
+    let loops = ask_all(&mut engine, "executions", json!({"file": "signals.c", "line": 73}));
+    assert!(loops.len() >= 4, "{loops:#?}");
+    for row in loops {
+        let stack = ask_with(&mut engine, "stack", &json!({"focus": {"moment": row["moment"]}}));
+        let functions: Vec<&str> = stack.rows.iter().map(|frame| text(frame, "function")).collect();
+        assert_eq!(functions, around, "{row:#?}");
+    }
+
     // Behind a jump out of a handler, the loop goes on in main's own frame: at the latest when
     // it has called something.
     let arguments = json!({"file": "signals.c", "line": 74});
