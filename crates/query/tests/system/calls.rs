@@ -413,3 +413,31 @@ fn stacks_around_system_calls() {
     }
     assert!(inside > 100 && behind > 10, "{inside} {behind}");
 }
+
+/// Whatever is asked for, each row is one, and an answer that had no time can be gone on with.
+#[test]
+fn calls_without_time() {
+    let built = build("fork_pipe", 60_000);
+    let mut engine = Engine::new(&built.db);
+    let whole = ask_all(&mut engine, "calls", json!({}));
+    let mut message =
+        json!({"focus": {"moment": "0"}, "window": {"before": 0, "after": 10_000}, "deadline": 0});
+    let answered = ask_with(&mut engine, "calls", &message);
+    assert_eq!((answered.rows.len(), &answered.end["end"]), (0, &json!("deadline")));
+    // A little more each time.
+    let mut rows: Vec<Value> = Vec::new();
+    for deadline in (40..).step_by(20) {
+        message["deadline"] = deadline.into();
+        let answered = ask_with(&mut engine, "calls", &message);
+        assert!(answered.rows.iter().all(Value::is_object), "{:?}", answered.rows);
+        rows.extend(answered.rows);
+        if answered.end["end"] == "complete" {
+            break;
+        }
+        assert_eq!(answered.end["end"], "deadline");
+        if let Some(cursor) = answered.end["after"].as_str() {
+            message["cursor"] = cursor.into();
+        }
+    }
+    assert_eq!(lines(&rows), lines(&whole));
+}
