@@ -36,12 +36,15 @@ export async function end() {
   for (const it of ends.splice(0).reverse()) await it();
 }
 
+/** Recordings that are kept in the tree. */
+export const small = resolve(here, "../../tests/recordings");
+
 /** Copies a recording, builds its database. */
-export function built(name) {
+export function built(name, from = traces) {
   const directory = mkdtempSync(join(tmpdir(), "pernosco-browser-"));
   ends.push(() => rmSync(directory, { recursive: true, force: true }));
   const trace = join(directory, name);
-  cpSync(join(traces, name, "trace"), trace, { recursive: true });
+  cpSync(join(from, name, "trace"), trace, { recursive: true });
   execFileSync(program, ["build", trace], { stdio: ["ignore", "ignore", "inherit"] });
   return { trace, directory };
 }
@@ -174,6 +177,15 @@ export class User {
       has: this.page.locator(".tree-name", { hasText: new RegExp(`^${name}$`) }),
     });
     return (await row.first().locator(".value").innerText()).trim();
+  }
+
+  /** Adds an expression to Watches, which come to the front. */
+  async watch(expression) {
+    await this.tab("Watches");
+    const input = this.page.getByLabel("Expression to watch");
+    await input.fill(expression);
+    await input.press("Enter");
+    await this.settled();
   }
 
   async unfold(name) {

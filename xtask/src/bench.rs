@@ -1,4 +1,5 @@
-//! `cargo xtask bench machine`, `cargo xtask bench replay`, `cargo xtask bench build`.
+//! `cargo xtask bench machine`, `cargo xtask bench replay`, `cargo xtask bench build`,
+//! `cargo xtask bench query`.
 //!
 //! Every figure is the CPU time of a whole process, start-up and translation included, the
 //! least of several runs; the tools take turns, so that a slow moment of the host hits all of
@@ -7,6 +8,7 @@
 pub mod build_database;
 pub mod machine;
 mod measure;
+pub mod query;
 pub mod replay;
 mod report;
 mod workloads;

@@ -36,6 +36,8 @@ enum Bench {
     Replay(bench::replay::Options),
     /// Databases of recordings: build against replay, size, memory, time to be at a moment.
     Build(bench::build_database::Options),
+    /// Answers: how long they take, cold and warm.
+    Query(bench::query::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Chore::Bench(Bench::Machine(options)) => bench::machine::run(&options),
         Chore::Bench(Bench::Replay(options)) => bench::replay::run(&options),
         Chore::Bench(Bench::Build(options)) => bench::build_database::run(&options),
+        Chore::Bench(Bench::Query(options)) => bench::query::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

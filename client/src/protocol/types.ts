@@ -169,6 +169,11 @@ export interface Hop extends Row {
   frame?: string;
   text?: string;
   value?: Value | string | null;
+  /** The innermost place in the user's code, where `place` is not, and what was called there. */
+  own?: Place;
+  called?: string;
+  /** What a store replaced. */
+  old?: string;
   instruction?: string;
   operands?: { name: string; value?: Value | string; focus?: Target; data?: string }[];
   warning?: string | null;

@@ -1,5 +1,5 @@
 // Dataflow, the story: from now down into the past, hop by hop. Bytes of different origin branch,
-// copies in a row fold, another task is a bridge.
+// copies in a row fold, another task or process is a bridge.
 
 import { useState } from "preact/hooks";
 import { Coloured } from "../parts/coloured";
@@ -34,14 +34,13 @@ interface Step {
   hops: Hop[];
 }
 
-/** Rows of one branch; several copies in a row in one step. */
+/** Rows about the same bytes; several copies in a row in one step. */
 function steps(hops: Hop[]): Step[] {
   const all: Step[] = [];
   for (let at = 0; at < hops.length; ) {
     let end = at;
-    const inner = (it: Hop | undefined) =>
-      it?.kind === "copied" && !it.warning && it.task === hops[at]?.task && it.depth === hops[at]?.depth;
-    while (inner(hops[end])) end++;
+    const folds = (it: Hop | undefined) => it?.kind === "copied" && !it.warning && it.task === hops[at]?.task;
+    while (folds(hops[end])) end++;
     if (end - at >= FOLD) {
       all.push({ hops: hops.slice(at, end) });
       at = end;
@@ -61,23 +60,42 @@ const bytesText = (bytes: [number, number] | undefined) => {
 
 interface Branch {
   bytes: [number, number] | undefined;
+  /** How many branches it is a part of. */
+  level: number;
   hops: Hop[];
 }
 
-/** Hops of the same bytes make one branch, in the order in which they came. */
+/** The story goes through one part of the value after the other; a part of a part is deeper. */
 function branches(rows: Hop[]): Branch[] {
   const all: Branch[] = [];
+  const around: [number, number][] = [];
   for (const row of rows) {
-    const key = JSON.stringify(row.bytes ?? null);
-    const inside = (it: Branch) =>
-      JSON.stringify(it.bytes ?? null) === key ||
-      (it.bytes && row.bytes && it.bytes[0] <= row.bytes[0] && row.bytes[1] <= it.bytes[1]);
-    const last = all.findLast(inside);
-    if (last) last.hops.push(row);
-    else all.push({ bytes: row.bytes, hops: [row] });
+    const last = all.at(-1);
+    const { bytes } = row;
+    if (last && (!bytes || (last.bytes && last.bytes[0] === bytes[0] && last.bytes[1] === bytes[1]))) {
+      last.hops.push(row);
+      continue;
+    }
+    if (bytes) {
+      const inside = (it: [number, number]) => it[0] <= bytes[0] && bytes[1] <= it[1];
+      const same = (it: [number, number]) => it[0] === bytes[0] && it[1] === bytes[1];
+      while (around.length > 0 && (!inside(around.at(-1)!) || same(around.at(-1)!))) around.pop();
+    }
+    all.push({ bytes, level: around.length, hops: [row] });
+    if (bytes) around.push(bytes);
   }
   return all;
 }
+
+/** Where the user's own code was: a copy by the system's is told by who asked for it. */
+const ownPlace = (hop: Hop) => hop.own ?? hop.place;
+
+/** `memcpy` of `__memcpy_avx_unaligned_erms`: libraries choose one for the processor. */
+const plainName = (name: string) =>
+  name.replace(/_(avx|sse|evex|erms|ssse|unaligned)\w*$/, "").replace(/^_+/, "") || name;
+
+/** What a copy was done by, for one line about many. */
+const copier = (hop: Hop) => plainName(hop.called ?? hop.place?.function ?? "?");
 
 function questionOf(text: string): Record<string, unknown> {
   const register = /^\$(\w+)$/.exec(text);
@@ -111,11 +129,15 @@ export function DataflowView() {
       <About data={picked} />
       <States answer={answer} empty={`Nothing is known about where ${picked.text} came from.`}>
         <div class="story" role="list" aria-label="Dataflow" tabIndex={0} data-home onKeyDown={storyKeys}>
-          {all.map((branch) => (
-            <div key={JSON.stringify(branch.bytes)} class={split ? "branch split-branch" : "branch"}>
+          {all.map((branch, n) => (
+            <div
+              key={n}
+              class={split ? "branch split-branch" : "branch"}
+              style={split ? { marginLeft: `${branch.level * 14}px` } : {}}
+            >
               {split ? <div class="branch-head">{bytesText(branch.bytes)}</div> : null}
-              {steps(branch.hops).map((step, n, before) => (
-                <StepRow key={n} step={step} previous={before[n - 1]?.hops.at(-1)} />
+              {steps(branch.hops).map((step, at) => (
+                <StepRow key={at} step={step} />
               ))}
             </div>
           ))}
@@ -145,29 +167,24 @@ function storyKeys(event: KeyboardEvent) {
   links[Math.max(0, Math.min(links.length - 1, at + by))]?.focus();
 }
 
-function StepRow({ step, previous }: { step: Step; previous: Hop | undefined }) {
+function StepRow({ step }: { step: Step }) {
   const [open, setOpen] = useState(false);
   const first = step.hops[0];
   if (!first) return null;
   if (step.hops.length > 1 && !open) {
-    const names = [...new Set(step.hops.map((it) => it.place?.function ?? "?"))];
+    const names = [...new Set(step.hops.map(copier))];
     return (
       <div class="hop hop-copied" role="listitem">
         <Rail hop={first} />
-        <button type="button" class="hop-fold" onClick={() => setOpen(true)}>
-          <Icon name="open" /> copied {plural(step.hops.length, "time")}: {names.slice(0, 4).join(", ")}
-          {names.length > 4 ? "…" : ""}
+        <button type="button" class="hop-fold" onClick={() => setOpen(true)} title="Show every copy">
+          <Icon name="open" /> copied {plural(step.hops.length, "time")}: {names.slice(0, 5).join(", ")}
+          {names.length > 5 ? "…" : ""}
         </button>
       </div>
     );
   }
   return (
     <>
-      {previous && previous.task !== first.task ? (
-        <div class="bridge">
-          <span class="bridge-arrow">↳</span> {first.text ?? "in another task"}
-        </div>
-      ) : null}
       {step.hops.map((hop, n) => (
         <HopRow key={n} hop={hop} />
       ))}
@@ -189,6 +206,8 @@ function HopRow({ hop }: { hop: Hop }) {
   const value = valueText(hop.value);
   const target = hop.focus ?? (hop.moment ? { moment: hop.moment, frame: hop.frame ?? null } : null);
   const classes = ["hop", `hop-${hop.kind}`];
+  const place = ownPlace(hop);
+  const text = hop.own && hop.called ? `in ${plainName(hop.called)}${hop.text ? `, ${hop.text}` : ""}` : hop.text;
   if (current) classes.push("current");
   return (
     <div
@@ -204,17 +223,18 @@ function HopRow({ hop }: { hop: Hop }) {
         <div class="hop-line">
           <span class="hop-verb">{VERBS[hop.kind] ?? hop.kind}</span>
           <Link to={target} class="hop-link" title={placeTitle(hop.place)}>
-            {placeText(hop.place) || "before the recording"}
+            {place?.function || place?.line ? placeText(place) : "before it ran"}
           </Link>
           {value ? (
             <span class="value">
               <Coloured text={value} />
+              {hop.old !== undefined && hop.old !== value ? <span class="dim"> was {hop.old}</span> : null}
             </span>
           ) : null}
           <span class="pane-space" />
           <span class="moment">{hop.moment ? grouped(hop.moment) : ""}</span>
         </div>
-        {hop.text ? <div class="hop-text">{hop.text}</div> : null}
+        {text ? <div class="hop-text">{text}</div> : null}
         {hop.warning ? <div class="hop-warning">{hop.warning}</div> : null}
         {hop.operands && hop.operands.length > 0 ? (
           <div class="hop-operands">
@@ -240,9 +260,10 @@ function asText(name: string, all: Branch[]): string {
   const lines = [name];
   for (const branch of all) {
     if (all.length > 1) lines.push(` ${bytesText(branch.bytes)}`);
+    const indent = "  ".repeat(branch.level + 1);
     for (const hop of branch.hops) {
-      const parts = [VERBS[hop.kind] ?? hop.kind, placeText(hop.place), valueText(hop.value), hop.text];
-      lines.push(`  ${parts.filter(Boolean).join("  ")}${hop.moment ? `  (at ${hop.moment})` : ""}`);
+      const parts = [VERBS[hop.kind] ?? hop.kind, placeText(ownPlace(hop)), valueText(hop.value), hop.text];
+      lines.push(`${indent}${parts.filter(Boolean).join("  ")}${hop.moment ? `  (at ${hop.moment})` : ""}`);
     }
   }
   return lines.join("\n");

@@ -210,9 +210,12 @@ impl CodeCache {
         self.cold.next = block.cold.start;
     }
 
-    /// Forgets which translations could be copied: they would be made differently now.
-    pub fn forget_copies(&mut self) {
-        self.by_start.clear();
+    /// The block that was made last is not to be copied.
+    pub fn keep_from_copying(&mut self, start: Address, id: u32) {
+        match self.blocks[id as usize].earlier {
+            NONE => self.by_start.remove(&start),
+            earlier => self.by_start.insert(start, earlier),
+        };
     }
 
     /// Drops everything.

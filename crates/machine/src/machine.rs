@@ -184,8 +184,10 @@ impl Machine {
     pub fn set_hooks(&mut self, addresses: &[Address]) {
         let hooks: BTreeSet<Address> = addresses.iter().copied().collect();
         let changed: Vec<Address> = hooks.symmetric_difference(&self.hooks).copied().collect();
+        if changed.is_empty() {
+            return;
+        }
         self.hooks = hooks;
-        self.cache.forget_copies();
         // Code that runs through a changed address is made anew.
         #[expect(clippy::iter_over_hash_type, reason = "every directory gets the same treatment")]
         for directory in self.directories.values_mut() {

@@ -22,7 +22,7 @@ use crate::memory_identity::Bytes;
 /// Accesses of one leaf that are kept: the last ones.
 const ACCESSES_MAX: usize = 50_000;
 /// Answers that are kept.
-const KEPT_MAX: usize = 64;
+const KEPT_MAX: usize = 256;
 
 /// Content of bytes; `None` where nothing is mapped.
 pub type Content = Vec<Option<u8>>;
@@ -89,8 +89,32 @@ pub struct Kept(VecDeque<(Key, Arc<Found>)>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
     leaf: u64,
+    /// If it is not the whole leaf.
+    piece: Option<Range<Moment>>,
     bytes: Bytes,
     reads: bool,
+}
+
+impl Kept {
+    fn find(&mut self, key: &Key) -> Option<Arc<Found>> {
+        let index = self.0.iter().position(|(known, _)| known == key)?;
+        let kept = self.0.remove(index)?;
+        let found = Arc::clone(&kept.1);
+        self.0.push_front(kept);
+        Some(found)
+    }
+
+    fn keep(&mut self, key: Key, found: Found) -> Arc<Found> {
+        let found = Arc::new(found);
+        self.0.push_front((key, Arc::clone(&found)));
+        let mut total = 0;
+        self.0.retain(|(_, found)| {
+            total += found.accesses.len();
+            total <= 2 * ACCESSES_MAX
+        });
+        self.0.truncate(KEPT_MAX);
+        found
+    }
 }
 
 /// All accesses to the bytes in a leaf: writes, or reads.
@@ -104,40 +128,64 @@ pub fn in_leaf(
     leaf: u64,
     reads: bool,
 ) -> Result<Arc<Found>, Failure> {
-    let key = Key { leaf, bytes: bytes.clone(), reads };
-    if let Some((_, found)) = engine.accesses.0.iter().find(|(known, _)| *known == key) {
-        return Ok(Arc::clone(found));
+    let key = Key { leaf, piece: None, bytes: bytes.clone(), reads };
+    if let Some(found) = engine.accesses.find(&key) {
+        return Ok(found);
     }
     let found = watch(engine, bytes, leaf, reads)?;
-    let found = Arc::new(found);
-    let kept = &mut engine.accesses.0;
-    kept.push_front((key, Arc::clone(&found)));
-    let mut total = 0;
-    kept.retain(|(_, found)| {
-        total += found.accesses.len();
-        total <= 2 * ACCESSES_MAX
-    });
-    kept.truncate(KEPT_MAX);
-    Ok(found)
+    Ok(engine.accesses.keep(key, found))
 }
 
+/// Writes to the bytes in a piece of a leaf: see [`Engine::pieces`].
+///
+/// # Errors
+///
+/// As of [`in_leaf`].
+pub fn in_piece(
+    engine: &mut Engine<'_>,
+    bytes: &Bytes,
+    leaf: u64,
+    piece: Range<Moment>,
+) -> Result<Arc<Found>, Failure> {
+    let key = Key { leaf, piece: Some(piece.clone()), bytes: bytes.clone(), reads: false };
+    if let Some(found) = engine.accesses.find(&key) {
+        return Ok(found);
+    }
+    let transfers = received(engine.db, leaf)?;
+    let session = engine.piece(piece.start)?;
+    let mut found = watched(session, bytes, (piece.clone(), false), false, &transfers)?;
+    add_mappings(engine.db, bytes, &piece, &mut found);
+    Ok(engine.accesses.keep(key, found))
+}
+
+/// Executes a leaf with watches.
 fn watch(engine: &mut Engine<'_>, bytes: &Bytes, leaf: u64, reads: bool) -> Result<Found, Failure> {
     let db = engine.db;
     let span = db.reader.span(leaf)?;
     let last = leaf + 1 == db.reader.leaves();
     let transfers = if reads { Vec::new() } else { received(db, leaf)? };
     let session = engine.border(leaf)?;
-    let watches = bytes.watches(reads);
-    session.set_stops(Stops { watches, ..Stops::default() })?;
-    let outcome = follow(session, bytes, (span.clone(), last), reads, &transfers);
-    // Whatever happened: nobody else wants to stop there.
-    session.set_stops(Stops::default())?;
-    session.take_observed(Vec::new())?;
-    let mut found = outcome?;
+    let mut found = watched(session, bytes, (span.clone(), last), reads, &transfers)?;
     if !reads {
         add_mappings(db, bytes, &span, &mut found);
     }
     Ok(found)
+}
+
+fn watched(
+    session: &mut Session,
+    bytes: &Bytes,
+    span: (Range<Moment>, bool),
+    reads: bool,
+    transfers: &[(DescriptorEvent, Transfer)],
+) -> Result<Found, Failure> {
+    let watches = bytes.watches(reads);
+    session.set_stops(Stops { watches, ..Stops::default() })?;
+    let outcome = follow(session, bytes, span, reads, transfers);
+    // Whatever happened: nobody else wants to stop there.
+    session.set_stops(Stops::default())?;
+    session.take_observed(Vec::new())?;
+    outcome
 }
 
 fn follow(
@@ -194,6 +242,10 @@ fn follow(
         before = now;
         match progress {
             Progress::Stop(stop) => {
+                // What was mapped meanwhile is told by its mapping.
+                if before.contains(&None) {
+                    before = content(session, bytes);
+                }
                 pending = about_to(session, bytes, &stop, reads, transfers, &before);
             }
             Progress::Event(_) => {}

@@ -28,7 +28,7 @@ const KEPT_BYTES: usize = 256 << 20;
 /// Leaves whose calls are kept: a leaf has some 200,000 of 32 bytes.
 const KEPT_TRANSFERS: usize = 8;
 
-/// What a session observes always: changing it would drop all translations.
+/// What a session observes always.
 pub const OBSERVERS: Observers = Observers {
     written_words: false,
     read_lines: false,
@@ -109,9 +109,7 @@ impl<'d> Engine<'d> {
             self.settled = None;
             let session = self.navigator.moment(moment)?;
             settle(session, moment)?;
-            if !session.is_observing(OBSERVERS) {
-                session.observe(OBSERVERS)?;
-            }
+            prepare(session)?;
             // The logs of what was passed on the way are nobody's.
             session.take_observed(Vec::new())?;
             self.executed += started.elapsed();
@@ -121,14 +119,34 @@ impl<'d> Engine<'d> {
         session.ok_or_else(|| Failure::new(Code::Database, "the session is gone"))
     }
 
+    /// Pieces of a leaf up to a moment, in order of time, each by its beginning: going to it is
+    /// quick.
+    pub fn pieces(&mut self, leaf: u64, moment: Moment) -> Result<Vec<Moment>, Failure> {
+        self.settled = None;
+        Ok(self.navigator.rungs(leaf, moment)?)
+    }
+
+    /// The session at the beginning of a piece, in front of events there, observing.
+    pub fn piece(&mut self, start: Moment) -> Result<&mut Session, Failure> {
+        let started = Instant::now();
+        self.settled = None;
+        let leaf = self.leaf_at(start)?;
+        let session = match self.db.reader.span(leaf)?.start == start {
+            true => self.navigator.border(leaf)?,
+            false => self.navigator.moment(start)?,
+        };
+        prepare(session)?;
+        session.take_observed(Vec::new())?;
+        self.executed += started.elapsed();
+        Ok(session)
+    }
+
     /// The session at the beginning of a leaf, observing.
     pub fn border(&mut self, leaf: u64) -> Result<&mut Session, Failure> {
         let started = Instant::now();
         self.settled = None;
         let session = self.navigator.border(leaf)?;
-        if !session.is_observing(OBSERVERS) {
-            session.observe(OBSERVERS)?;
-        }
+        prepare(session)?;
         self.executed += started.elapsed();
         Ok(session)
     }
@@ -233,6 +251,14 @@ fn begin_handler(session: &mut Session, tid: Tid, moment: Moment) -> Result<Regi
     }
     let what = format!("no signal handler of task {tid} begins at moment {moment}");
     Err(Failure::new(Code::Database, what))
+}
+
+/// Has all code translated in one way, whatever is asked: another would drop all translations.
+fn prepare(session: &mut Session) -> Result<(), Failure> {
+    if !session.is_observing(OBSERVERS) {
+        session.observe(OBSERVERS)?;
+    }
+    Ok(session.expect_watches()?)
 }
 
 /// Passes over the events at a moment that need no instruction and leave tasks where they are.

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use symbols::VariableKind;
 use values::{Expression, Given, Loaded, Options, Standing, Target};
 
-pub use registers::FrameRegisters;
+pub use registers::{FrameRegisters, encoding};
 pub use row::ValueRow;
 
 use crate::engine::{Engine, Here};

@@ -103,6 +103,16 @@ impl Bytes {
         self.views.iter().filter(move |view| view.overlaps(span))
     }
 
+    /// Where an address space sees one of the bytes.
+    pub fn address(&self, space: u32, byte: u64, moment: Moment) -> Option<Address> {
+        let sees = |view: &&View| {
+            let length = view.range.end - view.range.start;
+            view.space == space && view.is_at(moment) && (view.at..view.at + length).contains(&byte)
+        };
+        let view = self.views.iter().rfind(sees)?;
+        Some(view.range.start + (byte - view.at))
+    }
+
     /// Which of the bytes a range of an address space is.
     pub fn part(&self, space: u32, range: &Range<Address>, moment: Moment) -> Option<Range<u64>> {
         let mut part: Option<Range<u64>> = None;

@@ -10,6 +10,7 @@ pub mod descriptors;
 mod disassembly;
 mod executions;
 mod lines;
+mod origin;
 mod output;
 mod overview;
 mod search;
@@ -21,6 +22,8 @@ mod step;
 mod tasks;
 mod timeline;
 mod values;
+
+pub use state::text as disassembled;
 
 use crate::ask::Asked;
 use crate::engine::Engine;
@@ -38,6 +41,9 @@ struct Question {
 /// Arguments of all questions about executions.
 const EXECUTIONS: &[&str] =
     &["file", "line", "function", "address", "scope", "condition", "print", "group", "buckets"];
+
+/// Arguments of `origin`.
+const ORIGIN: &[&str] = &["expression", "address", "length", "register", "limit"];
 
 /// Arguments of questions about accesses.
 const ACCESSES: &[&str] = &["expression", "address", "length", "condition", "scope"];
@@ -72,6 +78,7 @@ const QUESTIONS: &[Question] = &[
     Question { name: "search", arguments: &["text"], answer: search::answer },
     Question { name: "step", arguments: &["kind"], answer: step::answer },
     Question { name: "block", arguments: &["expression", "address"], answer: block::answer },
+    Question { name: "origin", arguments: ORIGIN, answer: origin::answer },
     Question { name: "writes", arguments: ACCESSES, answer: accesses::writes },
     Question { name: "reads", arguments: ACCESSES, answer: accesses::reads },
     Question { name: "disassembly", arguments: &["address"], answer: disassembly::answer },

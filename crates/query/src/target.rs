@@ -73,7 +73,10 @@ impl Subject {
         let mut expression: Option<String> = asked.optional("expression")?;
         let mut address: Option<String> = asked.optional("address")?;
         let mut length: Option<u64> = asked.optional("length")?;
-        let register: Option<String> = asked.optional("register")?;
+        let mut register: Option<String> = asked.optional("register")?;
+        if expression.as_deref().is_some_and(is_register) {
+            register = expression.take();
+        }
         if let Some((at, size)) = expression.as_deref().and_then(raw) {
             (expression, address, length) = (None, Some(at), Some(size));
         }
@@ -149,6 +152,11 @@ impl Subject {
 fn raw(text: &str) -> Option<(String, u64)> {
     let (address, length) = text.trim().strip_prefix('@')?.split_once(':')?;
     Some((address.to_owned(), length.parse().ok()?))
+}
+
+/// `$rax`.
+fn is_register(text: &str) -> bool {
+    text.strip_prefix('$').is_some_and(|name| REGISTERS.contains(&name))
 }
 
 fn check(length: u64) -> Result<(), Failure> {
@@ -237,6 +245,16 @@ pub fn hex(bytes: &[u8]) -> String {
 /// The moment at which there is nothing more to say about a task.
 pub fn task_at(engine: &Engine<'_>, tid: model::Tid, moment: Moment) -> u32 {
     engine.db.history.task(tid, moment).map_or(0, |task| task.number.0)
+}
+
+/// Number of an xmm, ymm or zmm register.
+pub fn vector_number(register: iced_x86::Register) -> Option<u8> {
+    use iced_x86::Register as R;
+    let kinds = [(R::XMM0, R::XMM31), (R::YMM0, R::YMM31), (R::ZMM0, R::ZMM31)];
+    let number = register as u32;
+    let (first, _) =
+        kinds.into_iter().find(|(first, last)| (*first as u32..=*last as u32).contains(&number))?;
+    Some((number - first as u32) as u8)
 }
 
 /// Names by the psABI's numbers.

@@ -15,6 +15,7 @@ use crate::address_space::protection;
 use crate::descriptors::{FileIdentity, Monitor};
 use crate::numbers::{MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_SHARED};
 use crate::problem::{Problem, Result};
+use crate::remap::Mapped;
 use crate::session::Session;
 use crate::shared_files::SharedFile;
 
@@ -117,7 +118,7 @@ impl Session {
             return self.map_shared(tid, map, place);
         }
         let backing = self.private_backing(map, place.range.end - place.range.start)?;
-        self.map_at(tid, place, backing, &map.name)?;
+        self.map_at(tid, place, backing, Mapped { name: &map.name, offset: map.file_offset })?;
         if matches!(map.source, MapSource::Trace) && map.inode != 0 {
             self.space_of_mut(tid)?.marks.unknown_origin.insert(place.range.clone());
         }
@@ -129,9 +130,9 @@ impl Session {
         tid: Tid,
         place: &Place,
         backing: Backing,
-        name: &[u8],
+        of: Mapped<'_>,
     ) -> Result<()> {
-        self.remap(tid, place.range.clone(), place.protection(), backing, name)?;
+        self.remap(tid, place.range.clone(), place.protection(), backing, of)?;
         if place.flags & MAP_GROWSDOWN != 0 {
             self.space_of_mut(tid)?.marks.grows_down.insert(place.range.clone());
         }
@@ -186,7 +187,7 @@ impl Session {
         let from_file = matches!(map.source, MapSource::File { .. });
         let load = from_file && file.needs_loading(part.offset, length);
         let backing = Backing::Shared { object, offset: part.offset };
-        self.map_at(tid, place, backing, &map.name)?;
+        self.map_at(tid, place, backing, Mapped { name: &map.name, offset: map.file_offset })?;
         if load {
             self.load_shared(tid, map, place.range.start, &part)?;
         }

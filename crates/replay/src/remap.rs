@@ -11,28 +11,35 @@ use crate::problem::{Problem, Result};
 use crate::session::Session;
 use crate::task::SpaceId;
 
+/// What a mapping is of, for those who observe.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Mapped<'a> {
+    /// Of the file, or what the kernel calls it; empty of anonymous memory.
+    pub name: &'a [u8],
+    /// Of the mapping's beginning in the file, in bytes.
+    pub offset: u64,
+}
+
 impl Session {
-    /// Maps a range anew; `name` is that of the file, if any.
+    /// Maps a range anew.
     pub(crate) fn remap(
         &mut self,
         tid: Tid,
         range: Range<Address>,
         protection: Protection,
         backing: Backing,
-        name: &[u8],
+        of: Mapped<'_>,
     ) -> Result<()> {
         let id = self.task(tid)?.space;
         self.before_remapping(id, &range)?;
         if self.observing.is_on() {
-            let (shared, offset) = match &backing {
-                Backing::Shared { object, offset } => (
-                    Some(PageId { memory: MemoryId(object.number()), page: offset / PAGE_SIZE }),
-                    *offset,
-                ),
-                Backing::File { offset, .. } => (None, *offset),
-                _ => (None, 0),
+            let shared = match &backing {
+                Backing::Shared { object, offset } => {
+                    Some(PageId { memory: MemoryId(object.number()), page: offset / PAGE_SIZE })
+                }
+                _ => None,
             };
-            let name = name.to_vec();
+            let (name, offset) = (of.name.to_vec(), of.offset);
             let kind = MappingChangeKind::Mapped { protection, shared, name, offset };
             self.note_mapping(id, Some(tid), range.clone(), kind);
         }

@@ -68,6 +68,15 @@ impl Stopping {
 }
 
 impl Session {
+    /// Watches will be set and taken away often: translated code is made for both.
+    ///
+    /// # Errors
+    ///
+    /// The host has no memory for it.
+    pub fn expect_watches(&mut self) -> std::result::Result<(), crate::Error> {
+        self.machine.expect_watches(true).map_err(|error| self.error_here(error.into()))
+    }
+
     /// Changes where to stop from now on.
     pub fn set_stops(&mut self, stops: Stops) -> std::result::Result<(), crate::Error> {
         let watches = std::mem::replace(&mut self.stopping.stops, stops);

@@ -39,3 +39,13 @@ fn signals_inside_strings() {
 fn shared_memory_and_a_killed_process() {
     check("sharing", 50, 4);
 }
+
+#[test]
+fn values_that_travel() {
+    check("flows", 41, 3);
+}
+
+#[test]
+fn threads_that_lose_updates() {
+    check("race", 109, 3);
+}

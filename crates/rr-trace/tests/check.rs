@@ -51,7 +51,7 @@ fn genuine_recordings_have_no_problems() {
     for (_, path) in &mut recordings {
         path.push("trace");
     }
-    for name in ["sum", "traced", "strings", "sharing", "generated"] {
+    for name in ["sum", "traced", "strings", "sharing", "race", "flows", "generated"] {
         recordings.push((name.into(), small(name)));
     }
     for (name, path) in recordings {

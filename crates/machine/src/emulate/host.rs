@@ -19,11 +19,23 @@ pub enum Vendor {
 #[derive(Clone, Debug)]
 pub struct Host {
     pub vendor: Vendor,
+    /// The maker's number of the line of processors, 0x19 for Zen 3 and 4, 0x1a for Zen 5.
+    pub family: u32,
     /// As its own instructions lay them out, and as [`crate::VectorState`] is.
     pub images: StateImages,
 }
 
 impl Host {
+    /// `cmps` reads its second operand first (observed on Emerald Rapids and Zen 3; not on Zen 5).
+    pub fn compares_second_first(&self) -> bool {
+        self.vendor == Vendor::Intel || self.family < 0x1a
+    }
+
+    /// Of component 9 (PKRU) only the four bytes that mean something are stored (observed on Zen 3).
+    pub fn stores_half_of_protection_keys(&self) -> bool {
+        self.vendor == Vendor::Amd
+    }
+
     /// Components that fit into our images; others (AMX tiles) have no entry.
     pub fn component(&self, number: u32) -> Option<Component> {
         self.images.component(number)
@@ -39,7 +51,11 @@ pub fn host() -> &'static Host {
             let (offset, size) = (leaf.ebx as usize, leaf.eax as usize);
             (number, Component { offset, size, aligned: leaf.ecx & 2 != 0 })
         });
-        Host { vendor: vendor(), images: StateImages::new(xcr0, mxcsr_mask(), components) }
+        Host {
+            vendor: vendor(),
+            family: family(),
+            images: StateImages::new(xcr0, mxcsr_mask(), components),
+        }
     })
 }
 
@@ -51,6 +67,13 @@ fn vendor() -> Vendor {
         b"AuthenticAMD" | b"HygonGenuine" => Vendor::Amd,
         _ => Vendor::Intel,
     }
+}
+
+/// AMD APM vol. 3, CPUID function 1: the extended family counts behind a base family of 15.
+fn family() -> u32 {
+    let signature = __cpuid_count(1, 0).eax;
+    let base = signature >> 8 & 0xf;
+    if base == 0xf { base + (signature >> 20 & 0xff) } else { base }
 }
 
 fn xcr0() -> u64 {

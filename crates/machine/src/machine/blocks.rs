@@ -1,5 +1,7 @@
 //! Finding, making and dropping translations.
 
+use std::collections::BTreeSet;
+
 use model::Address;
 
 use super::{Machine, RECENT, fetch};
@@ -87,7 +89,9 @@ impl Machine {
         };
         if mode == Mode::Fast
             && let Some(id) = self.cache.copy(start, &site, |source| {
-                holds(space, source) && counts_the_same(&self.tools, space, source)
+                !is_hooked(&self.hooks, source)
+                    && holds(space, source)
+                    && counts_the_same(&self.tools, space, source)
             })
         {
             self.statistics.blocks_copied += 1;
@@ -100,7 +104,11 @@ impl Machine {
             self.statistics.instructions_translated += translation.places.len() as u64;
         }
         self.observations.executions.add_counters(&translation.counters);
-        Ok(Some(self.cache.insert(start, mode, translation)))
+        let id = self.cache.insert(start, mode, translation);
+        if mode == Mode::Fast && is_hooked(&self.hooks, self.cache.view(id).source) {
+            self.cache.keep_from_copying(start, id);
+        }
+        Ok(Some(id))
     }
 
     pub(super) fn enter_code_map(
@@ -166,6 +174,11 @@ impl Machine {
         }
         self.recent.push_back(start);
     }
+}
+
+/// Whether hooks make a difference to a translation: it may have them in it, or end at one.
+fn is_hooked(hooks: &BTreeSet<Address>, source: SourceView<'_>) -> bool {
+    source.ranges.iter().any(|range| hooks.range(range.start..=range.end).next().is_some())
 }
 
 /// Whether the bytes that a translation was made from are executable and the same in `space`.

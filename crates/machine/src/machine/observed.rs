@@ -80,6 +80,8 @@ impl StoppedAt {
 #[derive(Debug)]
 pub struct Observing {
     pub watches: Vec<Watch>,
+    /// See [`Machine::expect_watches`].
+    expects_watches: bool,
     pub piece: Option<Piece>,
     /// An instruction is being executed under observation.
     inside: bool,
@@ -97,6 +99,7 @@ impl Default for Observing {
     fn default() -> Observing {
         Observing {
             watches: Vec::new(),
+            expects_watches: false,
             piece: None,
             inside: false,
             emulated: false,
@@ -212,6 +215,17 @@ impl Machine {
         self.compile_observers(self.observers)
     }
 
+    /// Code is made so that watches can be set and taken away without making it anew; without
+    /// watches it is slower than it could be, as if stores were observed.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Machine::set_observers`].
+    pub fn expect_watches(&mut self, expected: bool) -> Result<(), Error> {
+        self.observing.expects_watches = expected;
+        self.compile_observers(self.observers)
+    }
+
     /// Says that the caller has carried out the instruction in these bytes (see [`Exit::Trap`]).
     pub fn count_execution(&mut self, bytes: Range<Address>) {
         if self.observers.executions {
@@ -222,7 +236,8 @@ impl Machine {
 
     /// Makes fast code observe what is asked for and what watches need.
     pub(super) fn compile_observers(&mut self, asked: Observers) -> Result<(), Error> {
-        let logs = self.observing.watches.iter().any(|watch| !watch.reads);
+        let watches = self.observing.watches.iter().any(|watch| !watch.reads);
+        let logs = watches || self.observing.expects_watches;
         let compiled = Observers { stores: asked.stores || logs, ..asked };
         if compiled != self.compiled {
             self.observations.prepare(compiled)?;

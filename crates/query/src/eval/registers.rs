@@ -37,6 +37,11 @@ const GENERAL: [usize; 16] = [
 /// Those that a callee keeps: rbx, rbp, r12 to r15.
 const KEPT: [usize; 6] = [3, 6, 12, 13, 14, 15];
 
+/// The encoding of a general register, by the psABI's number.
+pub fn encoding(number: u16) -> Option<usize> {
+    GENERAL.get(usize::from(number)).copied()
+}
+
 /// What is known of registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrameRegisters([Option<u128>; COUNT]);

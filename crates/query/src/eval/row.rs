@@ -80,6 +80,14 @@ impl ValueRow {
             badges: value.badges.iter().map(badge).collect(),
         }
     }
+
+    /// As in a list of arguments: `serial=10`.
+    pub fn in_list(&self) -> String {
+        match self.badges.is_empty() {
+            true => format!("{}={}", self.name, self.text),
+            false => format!("{}=?", self.name),
+        }
+    }
 }
 
 fn badge(badge: &Badge) -> String {

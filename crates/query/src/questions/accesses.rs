@@ -1,9 +1,10 @@
 //! `writes`, `reads`: who accessed bytes of memory, before and after the focus.
 
+use model::{Address, Moment};
 use serde::Serialize;
-use values::{Content as Known, Expression, Given};
+use values::{Content as Known, Expression, Given, Loaded, Standing, Target};
 
-use crate::accesses::{Access, By, Content, first_leaf, in_leaf, last_leaf};
+use crate::accesses::{Access, By, Content, first_leaf, in_leaf, in_piece, last_leaf};
 use crate::ask::{Asked, Cursor, Flow, Side};
 use crate::engine::{Engine, Here};
 use crate::eval::{FrameView, bad};
@@ -88,11 +89,7 @@ fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>, reads: bool) -> Result
             break;
         }
         if let Some(leaf) = back {
-            let found = in_leaf(engine, &wanted.bytes, leaf, reads)?;
-            let accesses = found.accesses.iter().rev().filter(|access| access.moment < middle);
-            let ends = side(engine, asked, &wanted, Side::Before, accesses)? == Flow::Full;
-            asked.exact &= found.dropped == 0;
-            asked.matched += if ends { 0 } else { found.dropped };
+            let ends = behind(engine, asked, &wanted, leaf, (middle, reads))? == Flow::Full;
             full[0] |= ends;
             before = if ends { None } else { last_leaf(db, &wanted.bytes, leaf, reads)? };
             checked += 1;
@@ -116,6 +113,37 @@ fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>, reads: bool) -> Result
         }
     }
     Ok(())
+}
+
+/// Accesses of a leaf in front of a moment, the last ones first.
+fn behind(
+    engine: &mut Engine<'_>,
+    asked: &mut Asked<'_>,
+    wanted: &Wanted,
+    leaf: u64,
+    (middle, reads): (Moment, bool),
+) -> Result<Flow, Failure> {
+    let mut pieces = vec![(None, Moment(u64::MAX))];
+    if !reads {
+        // A piece of it may be enough.
+        let starts = engine.pieces(leaf, middle)?;
+        let ends = starts.iter().skip(1).copied().chain([middle + 1]);
+        pieces = starts.iter().map(|start| Some(*start)).zip(ends).collect();
+    }
+    for (start, end) in pieces.into_iter().rev() {
+        let found = match start {
+            Some(start) => in_piece(engine, &wanted.bytes, leaf, start..end)?,
+            None => in_leaf(engine, &wanted.bytes, leaf, reads)?,
+        };
+        let accesses = found.accesses.iter().rev().filter(|access| access.moment < middle);
+        let flow = side(engine, asked, wanted, Side::Before, accesses)?;
+        asked.exact &= found.dropped == 0;
+        if flow == Flow::Full {
+            return Ok(flow);
+        }
+        asked.matched += found.dropped;
+    }
+    Ok(Flow::More)
 }
 
 fn side<'a>(
@@ -150,7 +178,11 @@ fn row(engine: &mut Engine<'_>, wanted: &Wanted, access: &Access) -> Result<Opti
             Err(why) => failed = Some(why),
         }
     }
-    let place = engine.places.look(engine.db, access.space, access.rip, access.moment).innermost();
+    let place = match access.by {
+        // Where its call was made is told by the system calls.
+        By::Mapping(_) => Place::default(),
+        _ => engine.places.look(engine.db, access.space, access.rip, access.moment).innermost(),
+    };
     let (by, text) = described(&access.by);
     let shape = &wanted.subject.shape;
     let whole = access.part == (0..wanted.bytes.length);
@@ -188,6 +220,37 @@ pub fn described(by: &By) -> (&'static str, Option<String>) {
     }
 }
 
+/// A target without anything: for expressions of numbers alone.
+struct Nowhere;
+
+impl Target for Nowhere {
+    fn read(&self, _: Address, _: &mut [u8]) -> bool {
+        false
+    }
+
+    fn register(&self, _: u16) -> Option<u128> {
+        None
+    }
+
+    fn modules(&self) -> &[Loaded] {
+        &[]
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        None
+    }
+}
+
+/// Up to eight bytes as a number that expressions can use.
+fn given(name: &str, content: &Content) -> Option<Given> {
+    let bytes: Option<Vec<u8>> = content.iter().copied().collect();
+    let bytes = bytes.filter(|bytes| (1..=8).contains(&bytes.len()))?;
+    let unused = 64 - 8 * bytes.len() as u32;
+    let bits = bytes.iter().rev().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let integer = i128::from(((bits << unused) as i64) >> unused);
+    Some(Given { name: name.into(), content: Known::Integer(integer) })
+}
+
 /// Whether a condition holds where the access was made, `old` and `new` being known.
 fn holds(
     engine: &mut Engine<'_>,
@@ -195,19 +258,23 @@ fn holds(
     access: &Access,
     task: u32,
 ) -> Result<Result<bool, String>, Failure> {
+    // What is mapped has no value before.
+    if matches!(access.by, By::Mapping(_)) {
+        return Ok(Ok(false));
+    }
+    let extra: Vec<Given> =
+        [given("old", &access.old), given("new", &access.new)].into_iter().flatten().collect();
+    // What needs nothing else is known without going there.
+    if let Ok(held) = engine.values.test(condition, &Nowhere, &extra) {
+        return Ok(Ok(held));
+    }
     let here = Here { moment: access.moment, tid: access.tid, task };
     let Ok(stack) = Stack::at(engine, here) else { return Ok(Err("the task is over".into())) };
     let view = FrameView::new(engine, here, &stack, 0, None)?;
-    let given = |name: &str, content: &Content| {
-        let bytes: Option<Vec<u8>> = content.iter().copied().collect();
-        let bytes = bytes.filter(|bytes| bytes.len() <= 8)?;
-        let unused = 64 - 8 * bytes.len().max(1) as u32;
-        let bits = bytes.iter().rev().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
-        let integer = i128::from(((bits << unused) as i64) >> unused);
-        Some(Given { name: name.into(), content: Known::Integer(integer) })
-    };
-    let extra: Vec<Given> =
-        [given("old", &access.old), given("new", &access.new)].into_iter().flatten().collect();
-    let held = view.with(engine, |values, target| values.test(condition, target, &extra))?;
-    Ok(held.map_err(|error| error.to_string()))
+    // What a system call wrote may be of a time when the task had another program, or none.
+    match view.with(engine, |values, target| values.test(condition, target, &extra)) {
+        Ok(held) => Ok(held.map_err(|error| error.to_string())),
+        Err(failure) if failure.code == Code::NoSuchTask => Ok(Err(failure.what)),
+        Err(failure) => Err(failure),
+    }
 }

@@ -8,9 +8,9 @@ use crate::call_names;
 use crate::engine::{Engine, Here};
 use crate::failure::{Code, Failure};
 use crate::history::TaskLife;
-use crate::protocol::{Focus, MomentText, Place};
+use crate::program::own_frame;
+use crate::protocol::{Focus, FrameId, MomentText, Place};
 use crate::questions::near;
-use crate::questions::output::own_frame;
 use crate::system_calls::decode::{self, Part, finish, inputs, is_error};
 use crate::system_calls::{
     Around, Kind, Outcome, Signature, SystemCall, around, in_leaf, memory, require, signature,
@@ -219,6 +219,8 @@ struct Draft {
     parts: Vec<Part>,
     text: String,
     place: Place,
+    /// The frame of the place.
+    frame: Option<FrameId>,
 }
 
 /// Rows of calls that are in order of time; fewer if there is no time for all.
@@ -268,6 +270,7 @@ impl Draft {
             parts: Vec::new(),
             text: String::new(),
             place: Place::default(),
+            frame: None,
         })
     }
 
@@ -287,7 +290,9 @@ impl Draft {
         match look {
             Look::Place => {
                 let here = Here { moment, tid, task: self.task };
-                self.place = own_frame(engine, here).map(|(_, place)| place).unwrap_or_default();
+                if let Ok((frame, place)) = own_frame(engine, here) {
+                    (self.frame, self.place) = (Some(frame), place);
+                }
             }
             Look::Inputs => {
                 let session = engine.at(moment)?;
@@ -328,7 +333,7 @@ impl Draft {
             exit: self.outcome.map(|outcome| MomentText(outcome.moment)),
             buffered: self.call.is_buffered(),
             place: self.place,
-            focus: Focus::at(self.around.before, self.task),
+            focus: Focus { frame: self.frame, ..Focus::at(self.around.before, self.task) },
         }
     }
 }

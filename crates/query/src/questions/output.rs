@@ -15,9 +15,8 @@ use store::{Key, Owner, Tree};
 use crate::ask::{Asked, Flow};
 use crate::engine::{Engine, Here};
 use crate::failure::{Code, Failure};
-use crate::frames::{Stack, spot};
+use crate::program::{in_program, own_frame};
 use crate::protocol::{Focus, FrameId, MomentText, Place};
-use crate::system_calls::left_program;
 
 /// Bytes of one write that are sent.
 const BYTES_MAX: u64 = 1 << 20;
@@ -198,31 +197,6 @@ fn last_stop(session: &mut Session, tid: Tid, end: Moment) -> Result<Option<Mome
     }
     session.take_effects();
     Ok(last)
-}
-
-/// A task in its program: in front of the recorder's code, if it is in that. The recorder has
-/// system calls made by a library of its own, on a stack that no call history leads out of.
-pub fn in_program(engine: &mut Engine<'_>, here: Here) -> Result<Here, Failure> {
-    let before = left_program(engine, here.tid, here.moment)?;
-    Ok(Here { moment: before.unwrap_or(here.moment), ..here })
-}
-
-/// The innermost frame of the user's own code, else the innermost of all.
-pub fn own_frame(engine: &mut Engine<'_>, here: Here) -> Result<(FrameId, Place), Failure> {
-    let stack = Stack::at(engine, here)?;
-    let mut first = None;
-    for frame in &stack.frames {
-        let spot = spot(engine, here, stack.space, frame);
-        for inlined in (0..spot.levels()).rev() {
-            let place = spot.place(inlined);
-            let id = FrameId { entry: frame.entry, inlined: inlined as u32 };
-            if place.own {
-                return Ok((id, place));
-            }
-            first.get_or_insert((id, place));
-        }
-    }
-    first.ok_or_else(|| Failure::new(Code::NoSuchFrame, "the task is in no call then"))
 }
 
 fn number(engine: &Engine<'_>, tid: Tid, moment: Moment) -> u32 {

@@ -11,6 +11,7 @@ use crate::descriptors::{FileIdentity, Monitor};
 use crate::maps::Place;
 use crate::numbers::*;
 use crate::problem::{Problem, Result};
+use crate::remap::Mapped;
 use crate::session::Session;
 use crate::source::Current;
 
@@ -81,7 +82,8 @@ impl Session {
             return Ok(());
         }
         if map.flags != 0 {
-            return self.map_at(tid, &Place::of_record(&map), Backing::Zero, b"[heap]");
+            let of = Mapped { name: b"[heap]", offset: 0 };
+            return self.map_at(tid, &Place::of_record(&map), Backing::Zero, of);
         }
         self.unmap(tid, map.range)
     }
@@ -111,7 +113,7 @@ impl Session {
                 self.unmap(tid, from.start + kept..from.end)?;
             }
             if flags & MREMAP_DONTUNMAP != 0 {
-                self.remap(tid, from, protection(prot), Backing::Zero, b"")?;
+                self.remap(tid, from, protection(prot), Backing::Zero, Mapped::default())?;
             }
         } else if kept < old_length {
             self.unmap(tid, from.start + kept..from.end)?;
@@ -137,7 +139,8 @@ impl Session {
             return Err(Problem::malformed("mremap duplicates a private mapping"));
         };
         let offset = offset + (from - mapping.range.start);
-        self.remap(tid, to, protection(prot), Backing::Shared { object, offset }, b"")
+        let of = Mapped { name: b"", offset };
+        self.remap(tid, to, protection(prot), Backing::Shared { object, offset }, of)
     }
 
     fn prot_at(&self, tid: Tid, address: Address) -> Result<i32> {

@@ -8,6 +8,7 @@ use crate::numbers::{PROT_READ, PROT_WRITE, rrcall};
 use crate::preload::{BreakpointAt, BufferParameters, PreloadParameters};
 use crate::problem::{Problem, Result};
 use crate::registers::arguments;
+use crate::remap::Mapped;
 use crate::session::Session;
 use crate::source::Current;
 
@@ -64,7 +65,7 @@ impl Session {
         let end = (parameters.buffer + u64::from(parameters.buffer_bytes)).page_ceil();
         let range = parameters.buffer..end;
         let place = Place { range: range.clone(), prot: PROT_READ | PROT_WRITE, flags: 0 };
-        self.map_at(tid, &place, Backing::Zero, b"")?;
+        self.map_at(tid, &place, Backing::Zero, Mapped::default())?;
         self.task_mut(tid)?.syscall_buffer = Some(range);
         Ok(())
     }

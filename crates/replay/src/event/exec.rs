@@ -12,6 +12,7 @@ use crate::preload::THREAD_LOCALS_BYTES;
 use crate::problem::{Problem, Result};
 use crate::processor::{XsaveProblem, vector_from_recording};
 use crate::registers::CANONICAL_FLAGS;
+use crate::remap::Mapped;
 use crate::rr_page::{self, RR_PAGE, THREAD_LOCALS_PAGE};
 use crate::session::Session;
 use crate::source::Current;
@@ -111,8 +112,13 @@ impl Session {
     /// rr's page with what replay needs in it, and the page of the preload library's variables.
     fn map_rr_pages(&mut self, tid: Tid) -> Result<()> {
         let page = |start: Address, prot| Place { range: start.range(PAGE_SIZE), prot, flags: 0 };
-        self.map_at(tid, &page(RR_PAGE, PROT_READ | PROT_EXEC), Backing::Zero, b"")?;
-        self.map_at(tid, &page(THREAD_LOCALS_PAGE, PROT_READ | PROT_WRITE), Backing::Zero, b"")?;
+        self.map_at(tid, &page(RR_PAGE, PROT_READ | PROT_EXEC), Backing::Zero, Mapped::default())?;
+        self.map_at(
+            tid,
+            &page(THREAD_LOCALS_PAGE, PROT_READ | PROT_WRITE),
+            Backing::Zero,
+            Mapped::default(),
+        )?;
         let contents = rr_page::contents(!self.rules.flag_in_globals);
         self.space_of_mut(tid)?.space.write(RR_PAGE, &contents)?;
         Ok(())
