@@ -201,7 +201,7 @@ fn short(place: &Place) -> String {
 }
 
 /// Which memory the next instruction of a task wants and cannot have.
-fn touched(engine: &mut Engine<'_>, here: Here) -> Option<String> {
+pub fn touched(engine: &mut Engine<'_>, here: Here) -> Option<String> {
     let session = engine.at(here.moment).ok()?;
     let registers = session.registers(here.tid)?;
     let fs_gs = [registers.fs_base, registers.gs_base];

@@ -16,8 +16,9 @@ use crate::system_calls::{
     Around, Kind, Outcome, Signature, SystemCall, around, in_leaf, memory, require, signature,
 };
 
-/// Calls that are looked at before their rows go out: in order of time, since going back costs
-/// more than going on.
+/// Calls that are looked at before their rows go out, the first time and at most: in order of
+/// time, since going back costs more than going on.
+const FIRST_PIECE: usize = 8;
 const PIECE: usize = 64;
 
 /// Which calls are wanted.
@@ -157,10 +158,12 @@ fn send(
     side: Side,
 ) -> Result<Flow, Failure> {
     let mut left = 0..calls.len();
+    let mut size = FIRST_PIECE;
     loop {
         let room = asked.room(side);
         // One that there is no room for shows that there are more.
-        let most = PIECE.min(room + 1);
+        let most = size.min(room + 1);
+        size = (2 * size).min(PIECE);
         let mut piece = Vec::new();
         while piece.len() < most {
             let next = if side == Side::After { left.next() } else { left.next_back() };
@@ -187,8 +190,11 @@ fn send(
         for row in rows {
             let _ = asked.row_at(side, row.moment.0, &row);
         }
-        if more || asked.is_interrupted() {
+        if more {
             return Ok(asked.row_at(side, Moment(0), &()));
+        }
+        if asked.is_interrupted() {
+            return Ok(Flow::Full);
         }
     }
 }
