@@ -452,6 +452,16 @@ impl Executed<'_> {
                 (true, true) if count == 3 => self.value_of(1, byte),
                 (true, true) => From::Unchanged,
             },
+            _ => self.rearranged(first, second, byte),
+        }
+    }
+
+    /// A byte of what puts elements together in another order.
+    fn rearranged(&self, first: u32, second: u32, byte: u64) -> From {
+        use Mnemonic as M;
+        let instruction = self.instruction;
+        let count = instruction.op_count();
+        match instruction.mnemonic() {
             M::Movlhps
             | M::Vmovlhps
             | M::Punpcklqdq
