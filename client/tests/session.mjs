@@ -10,6 +10,8 @@ import { chromium } from "playwright-core";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const traces = process.env.PERNOSCO_TRACES ?? resolve(here, "../../../shared/traces");
+/** Recordings of this repository: what the others do not show. */
+const recordings = resolve(here, "../../tests/recordings");
 const program = process.env.PERNOSCO;
 /** Longer than anything takes on a busy machine. */
 export const LONG_MS = 60_000;
@@ -41,10 +43,15 @@ export function built(name) {
   const directory = mkdtempSync(join(tmpdir(), "pernosco-browser-"));
   ends.push(() => rmSync(directory, { recursive: true, force: true }));
   const trace = join(directory, name);
-  cpSync(join(traces, name, "trace"), trace, { recursive: true });
+  const from = [recordings, traces].map((it) => join(it, name)).find(existsSync);
+  if (!from) throw new Error(`there is no recording ${name}`);
+  cpSync(join(from, "trace"), trace, { recursive: true });
   execFileSync(program, ["build", trace], { stdio: ["ignore", "ignore", "inherit"] });
   return { trace, directory };
 }
+
+/** Where the source of a recording of this repository is. */
+export const sourcesOf = (name) => join(recordings, name);
 
 /** Serves a database; the link is what the program prints. */
 export async function serve(trace, ...options) {
