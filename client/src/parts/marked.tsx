@@ -1,6 +1,8 @@
 // Text of a user with a little Markdown.
 
 import { useMemo } from "preact/hooks";
+import { parse } from "../state/url";
+import { Link } from "./link";
 import { blocks, type Block, type Inline } from "./markdown";
 
 export function Marked({ text }: { text: string }) {
@@ -55,10 +57,12 @@ function Line({ parts }: { parts: Inline[] }) {
         if (it.kind === "strong") return <b key={n}>{it.text}</b>;
         if (it.kind === "emphasis") return <em key={n}>{it.text}</em>;
         if (it.kind === "link") {
+          // Only the focus is taken: a note leads somewhere, and rearranges nothing.
+          const there = parse(it.to, () => false).whole?.focus;
           return (
-            <a key={n} href={it.to}>
+            <Link key={n} to={there ? { ...there, frame: there.frame ?? null } : null}>
               {it.text}
-            </a>
+            </Link>
           );
         }
         return it.text;
