@@ -10,8 +10,6 @@ import { chromium } from "playwright-core";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const traces = process.env.PERNOSCO_TRACES ?? resolve(here, "../../../shared/traces");
-/** Recordings of this repository: what the others do not show. */
-const recordings = resolve(here, "../../tests/recordings");
 const program = process.env.PERNOSCO;
 /** Longer than anything takes on a busy machine. */
 export const LONG_MS = 60_000;
@@ -38,20 +36,18 @@ export async function end() {
   for (const it of ends.splice(0).reverse()) await it();
 }
 
+/** Recordings that are kept in the tree. */
+export const small = resolve(here, "../../tests/recordings");
+
 /** Copies a recording, builds its database. */
-export function built(name) {
+export function built(name, from = traces) {
   const directory = mkdtempSync(join(tmpdir(), "pernosco-browser-"));
   ends.push(() => rmSync(directory, { recursive: true, force: true }));
   const trace = join(directory, name);
-  const from = [recordings, traces].map((it) => join(it, name)).find(existsSync);
-  if (!from) throw new Error(`there is no recording ${name}`);
-  cpSync(join(from, "trace"), trace, { recursive: true });
+  cpSync(join(from, name, "trace"), trace, { recursive: true });
   execFileSync(program, ["build", trace], { stdio: ["ignore", "ignore", "inherit"] });
   return { trace, directory };
 }
-
-/** Where the source of a recording of this repository is. */
-export const sourcesOf = (name) => join(recordings, name);
 
 /** Serves a database; the link is what the program prints. */
 export async function serve(trace, ...options) {

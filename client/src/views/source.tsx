@@ -74,7 +74,15 @@ export function SourceView({ argument }: ViewProperties) {
         ) : null}
         <p>
           If you have it elsewhere, start the server with{" "}
-          <code>--sources {directory}=/WHERE/IT/IS</code>, or the directory alone.
+          {directory.startsWith("/") ? (
+            <>
+              <code>--sources {directory}=/WHERE/IT/IS</code>, or the directory alone.
+            </>
+          ) : (
+            <>
+              <code>--sources /WHERE/IT/IS</code>, the directory that it is in.
+            </>
+          )}
         </p>
         <p>
           <button type="button" class="text-button" onClick={() => show("disassembly")}>

@@ -107,6 +107,22 @@ impl Stacks {
         index.map_or(&[], |index| &self.stacks[index].1.frames)
     }
 
+    /// The frames of a task whose stack pointer is here, outermost first: it may have gone to
+    /// another stack without a call. What lies below the pointer has ended.
+    pub fn frames_at(&self, tid: Tid, pointer: Address) -> &[Frame] {
+        let index = self.active.get(&tid).and_then(|id| self.find(*id).ok());
+        let Some((_, active)) = index.map(|index| &self.stacks[index]) else { return &[] };
+        let there = |(_, stack): &&(StackId, Stack)| {
+            let outermost = stack.frames.first();
+            stack.space == active.space
+                && stack.has(pointer.0)
+                && outermost.is_some_and(|frame| frame.slot >= pointer)
+        };
+        let other = || self.stacks.iter().find(there).map(|(_, stack)| stack);
+        let stack = if active.has(pointer.0) { None } else { other() };
+        &stack.unwrap_or(active).frames
+    }
+
     /// The stack that a task is on, and its address space.
     pub fn of_task(&self, tid: Tid) -> Option<(StackId, u32)> {
         let id = *self.active.get(&tid)?;
@@ -315,6 +331,29 @@ mod tests {
         assert_eq!(functions(&stacks), [0xa, 0xd]);
         ret(&mut stacks, 5, 0x0fff_ff00);
         assert_eq!(functions(&stacks), [0xb]);
+    }
+
+    #[test]
+    fn the_stack_pointer_tells_the_stack() {
+        let mut stacks = Stacks::default();
+        call(&mut stacks, 1, 0xa, 0x7000_1000);
+        call(&mut stacks, 2, 0xb, 0x7000_0f00);
+        call(&mut stacks, 3, 0xc, 0x1000_0000);
+        call(&mut stacks, 4, 0xd, 0x0fff_ff00);
+        let at = |pointer| {
+            let frames = stacks.frames_at(TASK, Address(pointer)).iter();
+            frames.map(|frame| frame.function.0).collect::<Vec<_>>()
+        };
+        assert_eq!(at(0x0fff_ff00), [0xc, 0xd]);
+        // Left by a jump to the first stack, as far as it is known.
+        assert_eq!(at(0x7000_0f80), [0xa, 0xb]);
+        assert_eq!(at(0x9000_0000), [0xc, 0xd]);
+        // A stack whose calls have all returned is nobody's.
+        ret(&mut stacks, 5, 0x0fff_ff00);
+        ret(&mut stacks, 6, 0x1000_0000);
+        call(&mut stacks, 7, 0xe, 0x7000_0e00);
+        let frames = stacks.frames_at(TASK, Address(0x0fff_ff80)).iter();
+        assert_eq!(frames.map(|frame| frame.function.0).collect::<Vec<_>>(), [0xa, 0xb, 0xe]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod state;
 mod translate;
 
 pub use cpu::*;
+pub use features::host_has;
 pub use images::*;
 pub use interface::*;
 pub use machine::Machine;

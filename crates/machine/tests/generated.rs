@@ -91,11 +91,14 @@ fn tolerated(
     let Ending::Signal(signal, code, _) = outcome.ending else { return None };
     let mnemonic = at.mnemonic();
     let text = format!("{mnemonic:?}").to_lowercase();
-    let ignored = matches!(mnemonic, Serialize | Clzero)
+    let ignored = matches!(mnemonic, Serialize | Clzero | Movdir64b)
         || text.starts_with("vgatherpf")
         || text.starts_with("vscatterpf");
     if signal == libc::SIGILL && ignored {
-        return Some("serialize, clzero or prefetch where it is undefined");
+        return Some("serialize, clzero, movdir64b or prefetch where it is undefined");
+    }
+    if matches!(mnemonic, Clui | Stui) && !has_user_interrupts() {
+        return Some("clui and stui where they are rdpkru and wrpkru with a prefix");
     }
     match exit {
         Ok(Exit::Fault(fault)) if fault.signal != libc::SIGILL => {
@@ -123,6 +126,12 @@ fn tolerated(
         }
         _ => None,
     }
+}
+
+/// CPUID leaf 7, EDX bit 5.
+fn has_user_interrupts() -> bool {
+    use std::arch::x86_64::__cpuid_count;
+    __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx >> 5 & 1 != 0
 }
 
 /// What most likely fails, to group reports by.

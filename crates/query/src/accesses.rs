@@ -242,6 +242,10 @@ fn follow(
         before = now;
         match progress {
             Progress::Stop(stop) => {
+                // What was mapped meanwhile is told by its mapping.
+                if before.contains(&None) {
+                    before = content(session, bytes);
+                }
                 pending = about_to(session, bytes, &stop, reads, transfers, &before);
             }
             Progress::Event(_) => {}

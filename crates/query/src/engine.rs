@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use index::Navigator;
 use machine::Observers;
-use model::{Address, Moment, Tid, gpr};
+use model::{Address, Moment, Registers, Tid, gpr};
 use replay::{Progress, Session};
 use rustc_hash::FxHashMap;
 
@@ -187,7 +187,14 @@ impl<'d> Engine<'d> {
         if let Some(slot) = self.handler_slots.get(&moment) {
             return Ok(*slot);
         }
-        let registers = self.at(moment)?.registers(tid).unwrap_or_default();
+        self.at(moment)?;
+        let started = Instant::now();
+        // Behind the signal, where `at` never is.
+        self.settled = None;
+        let session = self.navigator.session();
+        let session = session.ok_or_else(|| Failure::new(Code::Database, "the session is gone"))?;
+        let registers = begin_handler(session, tid, moment)?;
+        self.executed += started.elapsed();
         let slot = Address(registers.general[gpr::RSP]);
         self.handler_slots.insert(moment, slot);
         Ok(slot)
@@ -228,6 +235,22 @@ impl<'d> Engine<'d> {
         let event = events.get(next).or_else(|| events.last())?;
         history.task(event.tid, moment).or_else(|| history.tasks.first())
     }
+}
+
+/// Passes over the events at a moment up to the beginning of a signal handler, and returns the
+/// registers with which it begins. What raises the signal may be an instruction that does not
+/// retire.
+fn begin_handler(session: &mut Session, tid: Tid, moment: Moment) -> Result<Registers, Failure> {
+    while let Progress::Event(report) = session.advance(Some(moment + 1))? {
+        if report.moment > moment {
+            break;
+        }
+        if report.tid == tid && report.kind.starts_with("SIGNAL_HANDLER") {
+            return Ok(session.registers(tid).unwrap_or_default());
+        }
+    }
+    let what = format!("no signal handler of task {tid} begins at moment {moment}");
+    Err(Failure::new(Code::Database, what))
 }
 
 /// Has all code translated in one way, whatever is asked: another would drop all translations.

@@ -142,14 +142,10 @@ fn finish(
     Ok(())
 }
 
-/// Where a task was when a handler began: its frame has the registers (the ucontext that the
-/// kernel pushed, `struct rt_sigframe`: rip lies 0xa8 bytes behind the return address).
+/// Where a task was when a handler began: the signal came in front of this instruction.
 fn interrupted_at(engine: &mut Engine<'_>, tid: Tid, began: Moment) -> Result<Address, Failure> {
-    const RIP: u64 = 0xb0;
-    let session = engine.at(began)?;
-    let slot = session.registers(tid).unwrap_or_default().general[gpr::RSP];
-    let rip = session.memory(tid).and_then(|memory| memory.read_u64(Address(slot + RIP)).ok());
-    Ok(Address(rip.unwrap_or_default()))
+    let registers = engine.at(began)?.registers(tid);
+    Ok(registers.unwrap_or_default().rip)
 }
 
 /// The frames without their program counters, outermost first.
@@ -160,24 +156,22 @@ fn chain(
 ) -> Result<Vec<Frame>, Failure> {
     let Here { moment, tid, .. } = here;
     let mut open = handlers_before(engine.db, moment).remove(&tid).unwrap_or_default();
-    open.truncate(HANDLERS_MAX);
+    // At the moment of a signal the task is still in front of it.
+    open.retain(|handler| handler.moment < moment);
+    // Those that were left by jumps are among them: the last ones count.
+    open.drain(..open.len().saturating_sub(HANDLERS_MAX));
     let mut handlers = Vec::new();
     for handler in open {
         let slot = engine.handler_slot(tid, handler.moment)?;
         handlers.push(Handler { slot: Some(slot), ..handler });
     }
-    // A handler that was left by a jump is below the stack pointer.
     let stack = registers.general[gpr::RSP];
-    let left = |handler: &mut Handler| {
-        let slot = handler.slot.unwrap_or_default().0;
-        slot < stack && stack - slot < STACK_BYTES
-    };
-    while handlers.pop_if(|handler| left(handler)).is_some() {}
+    let handlers = still_open(engine, tid, (moment, stack), handlers)?;
 
     let mut frames = Vec::new();
     let mut since = Moment(0);
-    for handler in &handlers {
-        let before = calls_at(engine, tid, handler.moment)?;
+    for (handler, pointer) in &handlers {
+        let before = calls_at(engine, tid, (handler.moment, *pointer))?;
         frames.extend(before.into_iter().filter(|frame| frame.entry > since || since.0 == 0));
         frames.push(Frame {
             kind: FrameKind::Handler,
@@ -189,7 +183,7 @@ fn chain(
         });
         since = handler.moment;
     }
-    let last = calls_at(engine, tid, moment)?;
+    let last = calls_at(engine, tid, (moment, stack))?;
     frames.extend(last.into_iter().filter(|frame| frame.entry > since || since.0 == 0));
     // What the stack pointer has left without a return has ended.
     let ended = |frame: &mut Frame| {
@@ -211,14 +205,41 @@ fn chain(
     Ok(frames)
 }
 
-/// Calls that had not returned, outermost first.
-pub fn calls_at(engine: &mut Engine<'_>, tid: Tid, moment: Moment) -> Result<Vec<Frame>, Failure> {
+/// The handlers that have not been left by a jump, with the stack pointers of what they
+/// interrupted: each is looked at as of when the next one began.
+fn still_open(
+    engine: &mut Engine<'_>,
+    tid: Tid,
+    now: (Moment, u64),
+    handlers: Vec<Handler>,
+) -> Result<Vec<(Handler, u64)>, Failure> {
+    let mut open = Vec::new();
+    let mut at = now;
+    for handler in handlers.into_iter().rev() {
+        let first = calls_at(engine, tid, at)?.first().map(|frame| frame.entry);
+        if handler.holds(at.1.wrapping_sub(8), first) {
+            let before = engine.at(handler.moment)?.registers(tid).unwrap_or_default();
+            at = (handler.moment, before.general[gpr::RSP]);
+            open.push((handler, at.1));
+        }
+    }
+    open.reverse();
+    Ok(open)
+}
+
+/// Calls that had not returned at a moment with this stack pointer, outermost first; those that
+/// the pointer has left are among them.
+pub fn calls_at(
+    engine: &mut Engine<'_>,
+    tid: Tid,
+    (moment, pointer): (Moment, u64),
+) -> Result<Vec<Frame>, Failure> {
     let leaf = engine.leaf_at(moment)?;
     let mut stacks = index::stacks_at(&engine.db.reader, leaf)?;
     let transfers = engine.transfers(leaf)?;
     let end = transfers.partition_point(|transfer| transfer.moment() <= moment);
     crate::stretch::follow(&mut stacks, &transfers[..end]);
-    let frames = stacks.frames(tid).iter().map(|frame| Frame {
+    let frames = stacks.frames_at(tid, Address(pointer)).iter().map(|frame| Frame {
         kind: FrameKind::Call,
         entry: Moment(frame.moment),
         function: frame.function,

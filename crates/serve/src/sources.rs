@@ -69,7 +69,9 @@ impl Rule {
         if recorded.starts_with(&self.directory) {
             return vec![recorded.to_owned()];
         }
-        let parts: Vec<Component> = recorded.components().skip(1).collect();
+        // A compiler may have been told to leave directories out: `src/a.c`.
+        let root = usize::from(recorded.is_absolute());
+        let parts: Vec<Component> = recorded.components().skip(root).collect();
         let ends = (0..parts.len()).map(|first| parts[first..].iter().collect::<PathBuf>());
         ends.map(|end| self.directory.join(end)).collect()
     }
@@ -101,7 +103,7 @@ impl Sources {
             return Err("no directory of sources is named");
         }
         if !is_plain(Path::new(recorded)) || recorded.contains('\0') {
-            return Err("no plain absolute path");
+            return Err("no plain path");
         }
         let names = self.names.get_or_try_init(|| names(pool)).await?;
         if !names.contains(recorded) {
@@ -121,12 +123,15 @@ impl Sources {
     }
 }
 
-/// Absolute, and without `..`, `.` and empty parts.
+/// Without `..`, `.` and empty parts.
 fn is_plain(path: &Path) -> bool {
     let plain: PathBuf = path.components().collect();
     plain.as_os_str() == path.as_os_str()
-        && path.is_absolute()
-        && path.components().skip(1).all(|part| matches!(part, Component::Normal(_)))
+        && !plain.as_os_str().is_empty()
+        && path
+            .components()
+            .skip(usize::from(path.is_absolute()))
+            .all(|part| matches!(part, Component::Normal(_)))
 }
 
 fn read_by(rules: &[Rule], recorded: &Path) -> std::result::Result<String, &'static str> {
@@ -237,6 +242,7 @@ mod tests {
         assert_eq!(read(inside, &format!("{inside}/src/a.c")), text("a\n"));
         assert_eq!(read(inside, "/build/x/src/a.c"), text("a\n"));
         assert_eq!(read(inside, "/build/x/b.c"), text("b\n"));
+        assert_eq!(read(inside, "src/a.c"), text("a\n"));
         assert_eq!(read(&format!("/build={inside}/src"), "/build/fine.c"), text("a\n"));
         assert_eq!(read(&format!("/build={inside}/src"), "/builds/a.c").ok(), None);
         let out = Err("a link leads out of the directory");
@@ -255,8 +261,9 @@ mod tests {
 
     #[test]
     fn paths_are_plain() {
-        assert!(is_plain(Path::new("/a/b.c")));
-        for path in ["a", "/a/../b", "/a/./b", "//a", "/a//b", "/a/", "/..", ""] {
+        assert!(is_plain(Path::new("/a/b.c")) && is_plain(Path::new("a/b.c")));
+        for path in ["../a", "a/../b", "./a", "/a/../b", "/a/./b", "//a", "/a//b", "/a/", "/..", ""]
+        {
             assert!(!is_plain(Path::new(path)), "{path}");
         }
     }

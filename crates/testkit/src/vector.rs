@@ -120,15 +120,21 @@ pub fn set_vector_register(state: &mut VectorState, number: usize, value: &[u8; 
     }
 }
 
+/// Components that translated code can reach: not PKRU, not AMX tiles.
+fn reachable() -> impl Iterator<Item = &'static (u32, usize, usize)> {
+    components().iter().filter(|(bit, ..)| *bit != PKRU && *bit < 8)
+}
+
+/// Puts every component that the host has in use, with the contents that it has.
+pub fn put_all_in_use(state: &mut VectorState) {
+    state.set_xstate_bv(reachable().map(|(bit, ..)| 1 << bit).sum());
+}
+
 /// A state with every component in use and random contents that the processor accepts.
 pub fn random_vector(random: &mut crate::Random) -> VectorState {
     let mut state = VectorState([0; XSAVE_BYTES]);
-    let mut in_use = 0;
-    for &(bit, offset, size) in components() {
-        if bit != PKRU && bit < 8 {
-            in_use |= 1 << bit;
-            random.fill(&mut state.0[offset..offset + size]);
-        }
+    for &(_, offset, size) in reachable() {
+        random.fill(&mut state.0[offset..offset + size]);
     }
     for number in 0..32 {
         if random.chance(30) {
@@ -168,7 +174,7 @@ pub fn random_vector(random: &mut crate::Random) -> VectorState {
         }
     }
     state.0[416..512].fill(0);
-    state.set_xstate_bv(in_use);
+    put_all_in_use(&mut state);
     state
 }
 

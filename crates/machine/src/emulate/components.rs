@@ -10,6 +10,7 @@ pub const AVX: u32 = 2;
 pub const OPMASK: u32 = 5;
 pub const ZMM_HIGH: u32 = 6;
 pub const ZMM_16: u32 = 7;
+pub const PKRU: u32 = 9;
 
 pub const MXCSR: usize = 24;
 pub const MXCSR_INITIAL: u32 = 0x1f80;
@@ -183,7 +184,7 @@ fn extent(number: u32) -> Option<(usize, usize)> {
 }
 
 /// Where the parts of a vector register are: component, bytes of the register, offset.
-fn vector_parts(number: usize) -> impl Iterator<Item = (u32, std::ops::Range<usize>, usize)> {
+pub fn vector_parts(number: usize) -> impl Iterator<Item = (u32, std::ops::Range<usize>, usize)> {
     let low = number < 16;
     let parts = if low {
         [(SSE, 0..16, 16 * number), (AVX, 16..32, 16 * number), (ZMM_HIGH, 32..64, 32 * number)]

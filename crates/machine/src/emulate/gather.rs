@@ -2,7 +2,7 @@
 
 use iced_x86::{Instruction, OpKind, Register};
 
-use super::access::{Stop, invalid_opcode, load, operand, store};
+use super::access::{Stop, load, operand, store};
 use super::components;
 use super::host::{Vendor, host};
 use crate::{Cpu, Space};
@@ -17,7 +17,8 @@ pub fn run(space: &mut Space, cpu: &mut Cpu, instruction: &Instruction) -> Resul
     let masked_by_k = instruction.op_mask() != Register::None;
     let needed = if masked_by_k { 0xe6 } else { 6 };
     if host().images.xcr0 & needed != needed {
-        return Err(invalid_opcode(cpu));
+        // The recording's processor may have had them: not for the program to see.
+        return Err(Stop::Unsupported);
     }
     if scatter {
         scatter_elements(space, cpu, instruction, data)

@@ -227,8 +227,7 @@ fn one(space: &mut Space, cpu: &mut Cpu, plan: &Plan) -> Result<(), Stop> {
             compare(cpu, accumulator, value, plan.size);
         }
         Operation::Compare => {
-            // Intel's processors read the second operand first (observed on Emerald Rapids).
-            if host().vendor == Vendor::Intel {
+            if host().compares_second_first() {
                 check(space, target, plan.size as u64, AccessKind::Read)?;
             }
             let left = load_integer(space, source, plan.size)?;

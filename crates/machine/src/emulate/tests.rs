@@ -8,14 +8,14 @@ mod native;
 mod strings;
 mod vectors;
 
-use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, Instruction};
+use iced_x86::{Code, Decoder, DecoderOptions, Formatter, GasFormatter, Instruction};
 use model::{Address, PAGE_SIZE};
 
 use self::native::{Native, Region};
 use super::Outcome;
-use super::components::{mask, mxcsr, vector, x87};
+use super::components::{OPMASK, SSE, mask, mxcsr, vector, vector_parts, x87};
 use super::host::host;
-use crate::{Backing, Cpu, Error, Fault, Protection, Space};
+use crate::{Backing, Cpu, Error, Fault, Protection, Space, VectorState, host_has};
 
 pub const CODE: u64 = 0x2100_0000;
 /// Four pages to write, one to read, one that is not mapped, in this order.
@@ -93,11 +93,11 @@ impl Bench {
         cpu.gs_base = DATA + 2 * PAGE_SIZE;
         for number in 0..32 {
             let bytes = self.random.bytes(64).try_into().unwrap();
-            super::components::set_vector(&mut cpu.vector, number, &bytes);
+            set_vector(&mut cpu.vector, number, &bytes);
         }
         for number in 0..8 {
             let bits = self.random.next();
-            super::components::set_mask(&mut cpu.vector, number, bits);
+            set_mask(&mut cpu.vector, number, bits);
         }
         cpu
     }
@@ -145,6 +145,11 @@ impl Bench {
         let fault = match outcome {
             Outcome::Done => None,
             Outcome::Fault(fault) => Some(fault),
+            Outcome::Unsupported if !host_has(instruction) => {
+                let illegal = expected_fault.is_some_and(|fault| fault.signal == libc::SIGILL);
+                assert!(illegal, "{what}: {expected_fault:?}");
+                expected_fault
+            }
             other => panic!("{what}: {other:?}"),
         };
         assert_eq!(fault, expected_fault, "{what}");
@@ -197,6 +202,40 @@ impl Bench {
                 );
             }
         }
+    }
+}
+
+/// Sets as much of a vector register as the host has.
+pub fn set_vector(state: &mut VectorState, number: usize, value: &[u8; 64]) {
+    let mut value = *value;
+    for (component, part, _) in vector_parts(number) {
+        if component != SSE && host().component(component).is_none() {
+            value[part].fill(0);
+        }
+    }
+    super::components::set_vector(state, number, &value);
+}
+
+/// Sets a mask register if the host has it.
+pub fn set_mask(state: &mut VectorState, number: usize, value: u64) {
+    if host().component(OPMASK).is_some() {
+        super::components::set_mask(state, number, value);
+    }
+}
+
+/// Of instructions that the host lacks, only that they are refused can be tested.
+pub fn say_what_is_refused(codes: &[Code]) {
+    let lacking = codes.iter().filter(|code| {
+        let mut instruction = Instruction::default();
+        instruction.set_code(**code);
+        !host_has(&instruction)
+    });
+    let lacking: Vec<_> = lacking.collect();
+    if let Some(first) = lacking.first() {
+        eprintln!(
+            "this host lacks {} instructions, {first:?} the first: only refused",
+            lacking.len()
+        );
     }
 }
 

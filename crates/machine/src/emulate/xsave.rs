@@ -7,7 +7,7 @@ use iced_x86::{Instruction, Mnemonic};
 use model::gpr;
 
 use super::access::{Place, Stop, check, little_endian, load, operand, protection_fault, store};
-use super::components::{self, AVX, MXCSR, MXCSR_INITIAL, SSE, X87, XMM, XMM_END};
+use super::components::{self, AVX, MXCSR, MXCSR_INITIAL, PKRU, SSE, X87, XMM, XMM_END};
 use super::host::{Vendor, host};
 use crate::memory::AccessKind;
 use crate::{Cpu, Space, StateImages, VectorState};
@@ -52,7 +52,11 @@ pub fn save(
     pieces.push((HEADER, bits.to_le_bytes().to_vec()));
     for (number, offset, size) in extended(images, format, saved) {
         let bytes = components::component_bytes(&cpu.vector, number);
-        pieces.push((offset, bytes.map_or_else(|| vec![0; size as usize], <[u8]>::to_vec)));
+        let mut bytes = bytes.map_or_else(|| vec![0; size as usize], <[u8]>::to_vec);
+        if number == PKRU && host().stores_half_of_protection_keys {
+            bytes.truncate(4);
+        }
+        pieces.push((offset, bytes));
     }
     store_pieces(space, place, &pieces)
 }

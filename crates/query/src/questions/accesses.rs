@@ -178,7 +178,11 @@ fn row(engine: &mut Engine<'_>, wanted: &Wanted, access: &Access) -> Result<Opti
             Err(why) => failed = Some(why),
         }
     }
-    let place = engine.places.look(engine.db, access.space, access.rip, access.moment).innermost();
+    let place = match access.by {
+        // Where its call was made is told by the system calls.
+        By::Mapping(_) => Place::default(),
+        _ => engine.places.look(engine.db, access.space, access.rip, access.moment).innermost(),
+    };
     let (by, text) = described(&access.by);
     let shape = &wanted.subject.shape;
     let whole = access.part == (0..wanted.bytes.length);

@@ -47,6 +47,9 @@ pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fail
 /// All of them, the worst first.
 pub fn alerts(engine: &mut Engine<'_>) -> Result<Vec<Alert>, Failure> {
     let mut alerts = signals(engine)?;
+    for complaint in &COMPLAINTS {
+        complaints(engine, complaint, &mut alerts)?;
+    }
     for task in &engine.db.history.tasks {
         // Threads end with their process.
         let exited = task.status.is_some_and(|status| status & 0x7f == 0 && status != 0);
@@ -59,6 +62,69 @@ pub fn alerts(engine: &mut Engine<'_>) -> Result<Vec<Alert>, Failure> {
         alert.rank = rank;
     }
     Ok(alerts)
+}
+
+/// A function that is called when a program finds itself wrong.
+struct Complaint {
+    function: &'static str,
+    kind: &'static str,
+    text: &'static str,
+}
+
+const COMPLAINTS: [Complaint; 5] = [
+    Complaint { function: "__assert_fail", kind: "assertion", text: "failed assertion" },
+    Complaint { function: "rust_panic", kind: "panic", text: "panic" },
+    Complaint { function: "std::terminate", kind: "terminate", text: "std::terminate" },
+    Complaint {
+        function: "__sanitizer_report_error_summary",
+        kind: "sanitizer",
+        text: "report of a sanitizer",
+    },
+    Complaint { function: "__stack_chk_fail", kind: "abort", text: "smashed stack" },
+];
+
+/// Calls of such a function.
+fn complaints(
+    engine: &mut Engine<'_>,
+    complaint: &Complaint,
+    alerts: &mut Vec<Alert>,
+) -> Result<(), Failure> {
+    let db = engine.db;
+    let Ok((calls, _)) = CodeSet::function(db, complaint.function) else { return Ok(()) };
+    let tree = store::Tree::new(&db.reader);
+    let mut next = calls.first_leaf(&tree, 0)?;
+    while let Some(leaf) = next {
+        for execution in in_leaf(engine, &calls, leaf)? {
+            if alerts.len() >= ALERTS_MAX {
+                return Ok(());
+            }
+            let (moment, tid) = (execution.moment, execution.tid);
+            let Some(task) = db.history.task(tid, moment) else { continue };
+            let process = db.history.task_numbered(task.process).unwrap_or(task);
+            // Who copes with it ends well.
+            let handled = process.status == Some(0);
+            let here = Here { moment, tid, task: task.number.0 };
+            let found = own_frame(engine, here).ok();
+            let place = found.as_ref().map(|(_, place)| place.clone());
+            let text = match &place {
+                Some(place) => format!("{} in {}", complaint.text, short(place)),
+                None => complaint.text.to_owned(),
+            };
+            alerts.push(Alert {
+                // It is why a signal or a bad exit follows.
+                rank: if handled { 9 } else { 0 },
+                kind: complaint.kind,
+                text,
+                handled,
+                moment: MomentText(moment),
+                task: here.task,
+                place,
+                focus: focus(here, found.map(|(frame, _)| frame)),
+            });
+        }
+        next = calls.first_leaf(&tree, leaf + 1)?;
+    }
+    Ok(())
 }
 
 fn signals(engine: &mut Engine<'_>) -> Result<Vec<Alert>, Failure> {
@@ -135,7 +201,7 @@ fn short(place: &Place) -> String {
 }
 
 /// Which memory the next instruction of a task wants and cannot have.
-fn touched(engine: &mut Engine<'_>, here: Here) -> Option<String> {
+pub fn touched(engine: &mut Engine<'_>, here: Here) -> Option<String> {
     let session = engine.at(here.moment).ok()?;
     let registers = session.registers(here.tid)?;
     let fs_gs = [registers.fs_base, registers.gs_base];

@@ -9,15 +9,16 @@ use crate::engine::{Engine, Here};
 use crate::failure::{Code, Failure};
 use crate::history::TaskLife;
 use crate::program::own_frame;
-use crate::protocol::{Focus, MomentText, Place};
+use crate::protocol::{Focus, FrameId, MomentText, Place};
 use crate::questions::near;
 use crate::system_calls::decode::{self, Part, finish, inputs, is_error};
 use crate::system_calls::{
     Around, Kind, Outcome, Signature, SystemCall, around, in_leaf, memory, require, signature,
 };
 
-/// Calls that are looked at before their rows go out: in order of time, since going back costs
-/// more than going on.
+/// Calls that are looked at before their rows go out, the first time and at most: in order of
+/// time, since going back costs more than going on.
+const FIRST_PIECE: usize = 8;
 const PIECE: usize = 64;
 
 /// Which calls are wanted.
@@ -157,10 +158,12 @@ fn send(
     side: Side,
 ) -> Result<Flow, Failure> {
     let mut left = 0..calls.len();
+    let mut size = FIRST_PIECE;
     loop {
         let room = asked.room(side);
         // One that there is no room for shows that there are more.
-        let most = PIECE.min(room + 1);
+        let most = size.min(room + 1);
+        size = (2 * size).min(PIECE);
         let mut piece = Vec::new();
         while piece.len() < most {
             let next = if side == Side::After { left.next() } else { left.next_back() };
@@ -187,8 +190,11 @@ fn send(
         for row in rows {
             let _ = asked.row_at(side, row.moment.0, &row);
         }
-        if more || asked.is_interrupted() {
+        if more {
             return Ok(asked.row_at(side, Moment(0), &()));
+        }
+        if asked.is_interrupted() {
+            return Ok(Flow::Full);
         }
     }
 }
@@ -213,6 +219,8 @@ struct Draft {
     parts: Vec<Part>,
     text: String,
     place: Place,
+    /// The frame of the place.
+    frame: Option<FrameId>,
 }
 
 /// Rows of calls that are in order of time; fewer if there is no time for all.
@@ -262,6 +270,7 @@ impl Draft {
             parts: Vec::new(),
             text: String::new(),
             place: Place::default(),
+            frame: None,
         })
     }
 
@@ -281,7 +290,9 @@ impl Draft {
         match look {
             Look::Place => {
                 let here = Here { moment, tid, task: self.task };
-                self.place = own_frame(engine, here).map(|(_, place)| place).unwrap_or_default();
+                if let Ok((frame, place)) = own_frame(engine, here) {
+                    (self.frame, self.place) = (Some(frame), place);
+                }
             }
             Look::Inputs => {
                 let session = engine.at(moment)?;
@@ -322,7 +333,7 @@ impl Draft {
             exit: self.outcome.map(|outcome| MomentText(outcome.moment)),
             buffered: self.call.is_buffered(),
             place: self.place,
-            focus: Focus::at(self.around.before, self.task),
+            focus: Focus { frame: self.frame, ..Focus::at(self.around.before, self.task) },
         }
     }
 }

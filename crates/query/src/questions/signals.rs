@@ -9,6 +9,7 @@ use crate::engine::{Engine, Here};
 use crate::failure::Failure;
 use crate::program::{in_program, own_frame};
 use crate::protocol::{Focus, Hex, MomentText, Place};
+use crate::questions::alerts::touched;
 use crate::questions::sides;
 use crate::signal_names::signal_name;
 use crate::signals::{Delivered, Origin, delivered};
@@ -63,7 +64,7 @@ fn row(engine: &mut Engine<'_>, signal: &Delivered, moment: Moment) -> Result<Ro
         moment: MomentText(moment),
         task,
         name: signal_name(signal.number),
-        text: text(engine, signal, moment),
+        text: text(engine, signal, Here { moment, tid, task }),
         disposition,
         address: match signal.origin() {
             Origin::Fault(address) => Some(Hex(address.0)),
@@ -89,7 +90,11 @@ fn handler(
 }
 
 /// Where it comes from, for people.
-fn text(engine: &Engine<'_>, signal: &Delivered, moment: Moment) -> String {
+fn text(engine: &mut Engine<'_>, signal: &Delivered, here: Here) -> String {
+    let moment = here.moment;
+    let touched = matches!((signal.origin(), signal.number), (Origin::Kernel, 11))
+        .then(|| touched(engine, here))
+        .flatten();
     let process = |tid: i32| {
         let tasks = &engine.db.history.tasks;
         let is = tasks.iter().rfind(|task| task.tid == Tid(tid) && task.begin <= moment);
@@ -121,8 +126,9 @@ fn text(engine: &Engine<'_>, signal: &Delivered, moment: Moment) -> String {
             _ => format!("{} goes on", process(of)),
         },
         Origin::Timer => "a timer ran out".into(),
+        // The kernel does not tell addresses that are none.
         Origin::Kernel if signal.number == 11 => {
-            "the kernel does not tell the address: it may be no address at all".into()
+            touched.unwrap_or_else(|| "from the kernel".into())
         }
         Origin::Kernel => "from the kernel".into(),
         Origin::Other => "of another kind".into(),

@@ -48,6 +48,21 @@ pub struct Handler {
     pub slot: Option<Address>,
 }
 
+impl Handler {
+    /// Whether a task is still in the handler whose stack pointer leaves this slot to the next
+    /// call, and the outermost call of whose stack began at `first`. A handler may have been left
+    /// by a jump, also from a stack of its own.
+    pub fn holds(&self, next: u64, first: Option<Moment>) -> bool {
+        let Some(Address(slot)) = self.slot else { return true };
+        if next < slot && slot - next < STACK_BYTES {
+            return true;
+        }
+        let is_left = next >= slot && next - slot < STACK_BYTES;
+        // On another stack, which the handler has come to: its calls are newer.
+        !is_left && first.is_none_or(|first| first > self.moment)
+    }
+}
+
 /// Follows calls, returns and signal handlers of all tasks.
 #[derive(Debug)]
 pub struct Following {
@@ -116,13 +131,10 @@ impl Following {
             }
         };
         self.stacks.follow(tid, space, std::slice::from_ref(call));
-        // What lies below the stack pointer has ended.
         if let Some(handlers) = self.handlers.get_mut(&tid) {
             let slot = call.stack.0.wrapping_sub(if call.is_call { 0 } else { 8 });
-            let ended = |handler: &mut Handler| {
-                handler.slot.is_some_and(|of| of.0 <= slot && slot - of.0 < STACK_BYTES)
-            };
-            while handlers.pop_if(|handler| ended(handler)).is_some() {}
+            let first = self.stacks.frames(tid).first().map(|frame| Moment(frame.moment));
+            while handlers.pop_if(|handler| !handler.holds(slot, first)).is_some() {}
         }
         tid
     }

@@ -1,7 +1,7 @@
 //! Where a system call is in the program, if the recorder's library made it: the program's own
 //! `syscall` instruction was replaced by a jump into the library, which goes to another stack.
 
-use model::{Address, Moment, Tid};
+use model::{Address, Moment, Tid, gpr};
 
 use super::SystemCall;
 use crate::engine::Engine;
@@ -64,8 +64,10 @@ fn library_frame(
     tid: Tid,
     moment: Moment,
 ) -> Result<Option<FrameChange>, Failure> {
-    let frames = calls_at(engine, tid, moment)?;
-    let space = engine.at(moment)?.space_id(tid).map_or(0, |space| space.0);
+    let session = engine.at(moment)?;
+    let space = session.space_id(tid).map_or(0, |space| space.0);
+    let pointer = session.registers(tid).unwrap_or_default().general[gpr::RSP];
+    let frames = calls_at(engine, tid, (moment, pointer))?;
     let mut outermost = None;
     for frame in frames.iter().rev() {
         if !is_recorders(engine, space, frame.function, moment) {

@@ -387,3 +387,57 @@ fn calls_that_nobody_knows() {
     assert_eq!(code(json!({"descriptor": "x"})).as_deref(), Some("bad-request"));
     assert_eq!(code(json!({"name": "read"})), None);
 }
+
+/// The program's calls are there before the recorder's library makes a system call, and behind.
+#[test]
+fn stacks_around_system_calls() {
+    let built = build("fork_pipe", 1 << 22);
+    let mut engine = Engine::new(&built.db);
+    let writes = ask_all(&mut engine, "calls", json!({"task": 1, "name": "write"}));
+    let own = writes.iter().find(|row| row["place"]["line"] == 52).unwrap();
+    let start: u64 = text(&own["focus"], "moment").parse().unwrap();
+    let (mut inside, mut behind) = (0, 0);
+    for moment in start..start + 600 {
+        let message = json!({"focus": {"moment": moment.to_string(), "task": 1}});
+        let stack = ask_with(&mut engine, "stack", &message).rows;
+        let module = stack[0]["place"]["module"].as_str().unwrap_or_default();
+        // Stubs have no name.
+        let functions: Vec<&str> =
+            stack.iter().filter_map(|frame| frame["function"].as_str()).collect();
+        if ["libc.so.6", "fork_pipe"].iter().any(|own| module.starts_with(own)) {
+            assert!(functions.contains(&"main"), "{moment}: {functions:?}");
+            behind += usize::from(inside > 0);
+        } else {
+            inside += 1;
+        }
+    }
+    assert!(inside > 100 && behind > 10, "{inside} {behind}");
+}
+
+/// Whatever is asked for, each row is one, and an answer that had no time can be gone on with.
+#[test]
+fn calls_without_time() {
+    let built = build("fork_pipe", 60_000);
+    let mut engine = Engine::new(&built.db);
+    let whole = ask_all(&mut engine, "calls", json!({}));
+    let mut message =
+        json!({"focus": {"moment": "0"}, "window": {"before": 0, "after": 10_000}, "deadline": 0});
+    let answered = ask_with(&mut engine, "calls", &message);
+    assert_eq!((answered.rows.len(), &answered.end["end"]), (0, &json!("deadline")));
+    // A little more each time.
+    let mut rows: Vec<Value> = Vec::new();
+    for deadline in (40..).step_by(20) {
+        message["deadline"] = deadline.into();
+        let answered = ask_with(&mut engine, "calls", &message);
+        assert!(answered.rows.iter().all(Value::is_object), "{:?}", answered.rows);
+        rows.extend(answered.rows);
+        if answered.end["end"] == "complete" {
+            break;
+        }
+        assert_eq!(answered.end["end"], "deadline");
+        if let Some(cursor) = answered.end["after"].as_str() {
+            message["cursor"] = cursor.into();
+        }
+    }
+    assert_eq!(lines(&rows), lines(&whole));
+}

@@ -4,7 +4,7 @@ use query::Engine;
 use rr_trace::{EventKind, Trace};
 use serde_json::{Value, json};
 
-use crate::asking::{ask_all, build, text, tids};
+use crate::asking::{ask_all, ask_with, build, text, tids};
 
 /// Signals that the recording delivers: tid, number, and address of a fault.
 fn delivered(trace: &Trace) -> Vec<(i32, i32, Option<u64>)> {
@@ -86,4 +86,56 @@ fn signals_of_known_programs() {
     assert!(texts[0].starts_with("task 2 ") && texts[0].contains("exited with 7 (CLD_EXITED)"));
     assert!(texts[1].starts_with("task 3 ") && texts[1].contains("exited with 0"), "{texts:?}");
     assert!(rows.iter().all(|row| text(row, "disposition") == "ignored"), "{rows:#?}");
+}
+
+/// A handler's frame lies over what it interrupted, wherever that was.
+#[test]
+fn stacks_of_handlers() {
+    let built = build("signals", 100_000);
+    let mut engine = Engine::new(&built.db);
+    let mut looked = 0;
+    for row in ask_all(&mut engine, "signals", json!({})) {
+        let (name, handler) = match text(&row, "name") {
+            "SIGALRM" => ("SIGALRM", "on_alarm"),
+            "SIGSEGV" => ("SIGSEGV", "on_segv"),
+            // They come in front of what the recorder's library does.
+            _ => continue,
+        };
+        let moment: u64 = text(&row, "moment").parse().unwrap();
+        let mut stack = |moment: u64| {
+            let message = json!({"focus": {"moment": moment.to_string(), "task": 1}});
+            ask_with(&mut engine, "stack", &message).rows
+        };
+        let functions = |stack: &[Value]| -> Vec<String> {
+            stack.iter().map(|frame| text(frame, "function").to_owned()).collect()
+        };
+        let (before, inside) = (stack(moment), stack(moment + 2));
+        let around = ["main", "__libc_start_call_main", "__libc_start_main_impl", "_start"];
+        assert_eq!(functions(&before), around, "in front of {name}");
+        assert_eq!(functions(&inside)[1..], around, "in {handler}");
+        assert_eq!((text(&inside[0], "function"), text(&inside[0], "kind")), (handler, "signal"));
+        assert_eq!(inside[1]["place"], before[0]["place"], "what was interrupted");
+        looked += 1;
+    }
+    assert!(looked >= 11, "{looked}");
+
+    // As soon as a handler has been left by a jump, its frames are gone.
+    let around = ["main", "__libc_start_call_main", "__libc_start_main_impl", "_start"];
+    let loops = ask_all(&mut engine, "executions", json!({"file": "signals.c", "line": 73}));
+    assert!(loops.len() >= 4, "{loops:#?}");
+    for row in loops {
+        let stack = ask_with(&mut engine, "stack", &json!({"focus": {"moment": row["moment"]}}));
+        let functions: Vec<&str> = stack.rows.iter().map(|frame| text(frame, "function")).collect();
+        assert_eq!(functions, around, "{row:#?}");
+    }
+
+    // Behind a jump out of a handler, the loop goes on in main's own frame: at the latest when
+    // it has called something.
+    let arguments = json!({"file": "signals.c", "line": 74});
+    let rows = ask_all(&mut engine, "executions", arguments);
+    assert!(rows.len() >= 3, "{rows:#?}");
+    let main = ask_all(&mut engine, "executions", json!({"function": "main"}));
+    for row in rows {
+        assert_eq!(text(&row, "frame"), text(&main[0], "frame"), "{row:#?}");
+    }
 }

@@ -212,3 +212,48 @@ fn calls_go_on_during_system_calls() {
     names.dedup();
     assert!(names.contains(&"main") && names.contains(&"syscall_hook"), "{names:?}");
 }
+
+/// At any moment the calls of the stack are those whose boxes are there.
+fn check_against_stacks(name: &str, step: usize) {
+    let built = build(name, 150_000);
+    let mut engine = Engine::new(&built.db);
+    let end = built.db.reader.end().0;
+    let mut looked = 0;
+    for moment in (0..end).step_by(step) {
+        let message = json!({"focus": {"moment": moment.to_string()}});
+        let stack = ask_with(&mut engine, "stack", &message);
+        let state = ask_with(&mut engine, "state", &message);
+        let task = &state.rows[0]["focus"]["task"];
+        let arguments = json!({"level": 0, "tile": moment >> 10, "task": task});
+        let rows = ask_all(&mut engine, "timeline", arguments);
+        let column = |field: &str| rows[0][field].as_array().unwrap().iter();
+        let from: u64 = text(&rows[0], "from").parse().unwrap();
+        let spans = column("start").zip(column("length")).map(|(start, length)| {
+            let start = from + start.as_u64().unwrap();
+            start..start + length.as_u64().unwrap()
+        });
+        let there: Vec<&str> = spans
+            .zip(column("frame"))
+            .filter(|(span, _)| span.contains(&moment))
+            .map(|(_, frame)| frame.as_str().unwrap())
+            .collect();
+        for frame in stack.rows.iter().filter(|frame| frame["kind"] == "call") {
+            let frame = text(frame, "frame");
+            assert!(there.contains(&frame), "{name}, {moment}: {frame} is not in {there:?}");
+            looked += 1;
+        }
+    }
+    assert!(looked > 100, "{name}: {looked}");
+}
+
+#[test]
+fn tiles_agree_with_stacks() {
+    check_against_stacks("containers_O0", 60_013);
+    check_against_stacks("signals", 9_973);
+}
+
+#[test]
+fn tiles_of_threads_and_processes_agree_with_stacks() {
+    check_against_stacks("threads_slices", 13_009);
+    check_against_stacks("fork_pipe", 7_001);
+}

@@ -1,7 +1,8 @@
 //! Which flags mean nothing at a position, because an instruction has left them undefined.
 //!
 //! Makers differ in what they leave there, so an oracle of one and a replay on a processor of
-//! another agree only in the others. With both of one maker nothing is let pass.
+//! another agree only in the others, and so do AMD's from before and after Zen 4. With processors alike
+//! nothing is let pass.
 
 use std::collections::BTreeMap;
 
@@ -15,17 +16,22 @@ const STATUS: u128 = 0x8d5;
 
 #[derive(Debug)]
 pub struct UndefinedFlags {
-    same_maker: bool,
+    alike: bool,
     of_tasks: BTreeMap<Tid, u128>,
 }
 
 impl UndefinedFlags {
     pub fn new(trace: &Trace) -> UndefinedFlags {
         let host = std::arch::x86_64::__cpuid_count(0, 0);
-        let recorded = trace.header().cpuid(0, 0);
-        let same_maker =
-            recorded.is_some_and(|r| (r.ebx, r.ecx, r.edx) == (host.ebx, host.ecx, host.edx));
-        UndefinedFlags { same_maker, of_tasks: BTreeMap::new() }
+        let header = trace.header();
+        let same_maker = header
+            .cpuid(0, 0)
+            .is_some_and(|r| (r.ebx, r.ecx, r.edx) == (host.ebx, host.ecx, host.edx));
+        // Zen 4 was the first with AVX-512 (CPUID leaf 7, EBX bit 16), and the first of AMD's to
+        // leave flags as it does.
+        let recorded = header.cpuid(7, 0).is_some_and(|leaf| leaf.ebx >> 16 & 1 != 0);
+        let alike = same_maker && recorded == std::is_x86_feature_detected!("avx512f");
+        UndefinedFlags { alike, of_tasks: BTreeMap::new() }
     }
 
     /// Nothing is known: the next positions lie elsewhere.
@@ -46,12 +52,12 @@ impl UndefinedFlags {
     }
 
     pub fn get(&self, tid: Tid) -> u128 {
-        if self.same_maker { 0 } else { self.of_tasks.get(&tid).copied().unwrap_or(STATUS) }
+        if self.alike { 0 } else { self.of_tasks.get(&tid).copied().unwrap_or(STATUS) }
     }
 
     /// Before the instruction at which the task stands is executed.
     pub fn execute(&mut self, session: &Session, tid: Tid) {
-        if self.same_maker {
+        if self.alike {
             return;
         }
         let before = self.get(tid);

@@ -4,8 +4,8 @@
 //! that need none (leaving a system call, a signal). So the replay goes on by *atoms*, an event
 //! or an instruction, until it is in the state of the line; it must be before it has executed
 //! two instructions. Flags that an instruction has left undefined are compared only on processors
-//! of the recording's maker (`flags.rs`). Of a `rep` string the oracle may have a line for each iteration: those are
-//! passed over.
+//! like the recording's (`flags.rs`). Of a `rep` string the oracle may have a line for each
+//! iteration: those are passed over.
 
 use model::{Address, Event, Moment, Tid, gpr};
 use replay::{LISTED_NAMES, Progress, Session, listed_values};

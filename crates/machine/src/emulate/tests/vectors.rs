@@ -3,9 +3,10 @@
 use iced_x86::{Code, Instruction, MemoryOperand, Register};
 use model::{PAGE_SIZE, gpr};
 
-use super::{Bench, CLOSED, DATA, READ_ONLY, UNMAPPED, encode};
+use super::{
+    Bench, CLOSED, DATA, READ_ONLY, UNMAPPED, encode, say_what_is_refused, set_mask, set_vector,
+};
 use crate::Cpu;
-use crate::emulate::components::{set_mask, set_vector};
 
 const BY_VECTOR: [Code; 16] = [
     Code::VEX_Vpgatherdd_xmm_vm32x_xmm,
@@ -161,6 +162,7 @@ fn case(bench: &mut Bench, code: Code, faults: bool) -> (Vec<u8>, Cpu) {
 
 #[test]
 fn gathers_by_vector() {
+    say_what_is_refused(&BY_VECTOR);
     let mut bench = Bench::new(30);
     for round in 0..BY_VECTOR.len() * 100 {
         let (code, cpu) = case(&mut bench, BY_VECTOR[round % BY_VECTOR.len()], round % 3 == 0);
@@ -170,6 +172,7 @@ fn gathers_by_vector() {
 
 #[test]
 fn gathers_by_mask() {
+    say_what_is_refused(&GATHERS);
     let mut bench = Bench::new(31);
     for round in 0..GATHERS.len() * 100 {
         let (code, cpu) = case(&mut bench, GATHERS[round % GATHERS.len()], round % 3 == 0);
@@ -179,6 +182,7 @@ fn gathers_by_mask() {
 
 #[test]
 fn scatters() {
+    say_what_is_refused(&SCATTERS);
     let mut bench = Bench::new(32);
     for round in 0..SCATTERS.len() * 100 {
         let (code, cpu) = case(&mut bench, SCATTERS[round % SCATTERS.len()], round % 3 == 0);

@@ -39,11 +39,34 @@ pub fn print(output: &mut Output, question: &str, rows: &[Value]) -> anyhow::Res
     }
     for row in rows {
         match row {
+            Value::Object(row) if question == "calls" => writeln!(output, "{}", line(&call(row)))?,
+            Value::Object(row) if question == "descriptors" => {
+                writeln!(output, "{}", line(&descriptor(row)))?;
+            }
             Value::Object(row) => writeln!(output, "{}", line(row))?,
             other => writeln!(output, "{other}")?,
         }
     }
     Ok(())
+}
+
+/// A system call as strace has it.
+fn call(row: &Map<String, Value>) -> Map<String, Value> {
+    let mut row = row.clone();
+    let mut take = |name: &str| row.remove(name).map(|value| part(&value)).unwrap_or_default();
+    let [name, arguments, result] = ["name", "arguments", "result"].map(&mut take);
+    let _ = ["buffered", "exit"].map(take);
+    row.insert("name".into(), format!("{name}({arguments}) = {result}").into());
+    row
+}
+
+/// What it is of comes first.
+fn descriptor(row: &Map<String, Value>) -> Map<String, Value> {
+    let mut row = row.clone();
+    if let Some(path) = row.remove("path") {
+        row.insert("text".into(), path);
+    }
+    row
 }
 
 fn line(row: &Map<String, Value>) -> String {
