@@ -113,11 +113,17 @@ test("notes are kept, shared, and text whatever they say", async () => {
   const other = await open(kept.link);
   await user.press("b");
   const text = user.page.getByRole("textbox", { name: "Text of the note" });
-  await text.fill("the end <script>alert(1)</script> <b>bold</b>");
+  await text.fill("the end <script>alert(1)</script> <b>bold</b> **here** `x` [end](#m=146000)");
   await text.press("Enter");
   await user.settled();
   await other.tab("Notes");
-  assert.match(await other.text("notes"), /the end <script>alert\(1\)<\/script> <b>bold<\/b>/);
+  assert.match(await other.text("notes"), /the end <script>alert\(1\)<\/script> <b>bold<\/b> here x end/);
+  // A little Markdown is more than text; HTML never is.
+  const written = other.view("notes").locator(".note-text");
+  assert.deepEqual(await written.locator("b, code, script").allInnerTexts(), ["here", "x"]);
+  await other.shot("notes-markdown");
+  await other.click(written.getByRole("link", { name: "end" }));
+  assert.match(other.page.url(), /#m=146000/);
   await user.view("notes").hover();
   await user.page.getByTitle("Mark it pink").click();
   await user.settled();

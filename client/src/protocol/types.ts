@@ -193,6 +193,36 @@ export interface Alert extends Row {
   handled?: boolean;
 }
 
+export interface SystemCall extends Row {
+  name: string;
+  arguments?: string;
+  result?: string;
+  exit?: string;
+  buffered?: boolean;
+}
+
+export interface Signal extends Row {
+  name: string;
+  /** Where it came from. */
+  text?: string;
+  disposition?: string;
+  handler?: Place;
+}
+
+export interface Descriptor extends Row {
+  descriptor: number;
+  kind?: string;
+  path?: string;
+  mode?: string;
+  /** Null: older than the recording. */
+  opened: string | null;
+  by?: string;
+  closed?: string | null;
+  read?: string;
+  written?: string;
+  description?: number;
+}
+
 export interface Found extends Row {
   kind: string;
   name: string;

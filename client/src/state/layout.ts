@@ -123,7 +123,7 @@ export function replace(node: Node, pane: Tabs, by: Node | null): Node | null {
 /** Views that belong together open beside each other. */
 const COMPANIONS: string[][] = [
   ["dataflow", "accesses", "memory", "callees", "disassembly"],
-  ["executions", "callees", "output", "alerts", "calls", "notes"],
+  ["executions", "callees", "output", "alerts", "calls", "signals", "descriptors", "notes"],
   ["locals", "watches", "registers"],
   ["stack", "threads"],
 ];

@@ -1,20 +1,16 @@
 // System calls: what was asked of the kernel?
 
-import { useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { Table, type Column } from "../parts/table";
 import { grouped, placeText, placeTitle } from "../parts/text";
-import type { Row } from "../protocol/types";
+import type { SystemCall } from "../protocol/types";
 import { useAnchor } from "../protocol/use_anchor";
 import { useAnswer } from "../protocol/use_answer";
 import { focus } from "../state/focus";
+import { Field } from "./executions";
+import type { ViewProperties } from "./registry";
 
-interface Call extends Row {
-  name: string;
-  arguments?: string;
-  result?: string;
-}
-
-const columns: Column<Call>[] = [
+const columns: Column<SystemCall>[] = [
   { id: "moment", title: "Moment", width: "92px", number: true, cell: (it) => grouped(it.moment ?? "") },
   { id: "name", title: "Call", width: "minmax(90px, 0.8fr)", cell: (it) => <b class="mono">{it.name}</b> },
   { id: "arguments", title: "Arguments", width: "minmax(140px, 3fr)", cell: (it) => <span class="mono" title={it.arguments}>{it.arguments}</span> },
@@ -31,39 +27,35 @@ const columns: Column<Call>[] = [
   },
 ];
 
-export function CallsView() {
+/** The argument is the number of a descriptor: only calls about it. */
+export function CallsView({ argument }: ViewProperties) {
   const now = focus.value;
   const [name, setName] = useState("");
+  const [descriptor, setDescriptor] = useState(argument ?? "");
+  useEffect(() => setDescriptor(argument ?? ""), [argument ?? ""]);
   const anchor = useAnchor();
-  const at = anchor.at(now, name.trim());
-  const answer = useAnswer<Call>(
-    at
-      ? {
-          question: "calls",
-          arguments: name.trim() ? { name: name.trim() } : {},
-          focus: { moment: at.moment },
-          window: { before: 200, after: 200 },
-        }
-      : null,
+  const only = {
+    ...(name ? { name } : {}),
+    // What is no number is for the server to refuse: it says why.
+    ...(descriptor ? { descriptor: /^\d{1,9}$/.test(descriptor) ? Number(descriptor) : descriptor } : {}),
+  };
+  const at = anchor.at(now, JSON.stringify(only));
+  const answer = useAnswer<SystemCall>(
+    at ? { question: "calls", arguments: only, focus: { moment: at.moment }, window: { before: 200, after: 200 } } : null,
   );
   anchor.seen(answer);
   return (
     <div class="with-head">
-      <form class="view-form" onSubmit={(event) => event.preventDefault()}>
-        <input
-          type="text"
-          value={name}
-          spellcheck={false}
-          aria-label="Name of the call"
-          placeholder="Only calls of this name: write, mmap"
-          onChange={(event) => setName(event.currentTarget.value)}
-        />
-      </form>
+      <div class="view-form">
+        <Field label="Name" placeholder="such as write" value={name} change={setName} />
+        <Field label="Descriptor" placeholder="such as 1" value={descriptor} change={setDescriptor} />
+      </div>
       <Table
         name="calls"
         answer={answer}
         columns={columns}
-        empty={name ? `${name} was never called.` : "No system call was made."}
+        rowClass={(it) => (it.result?.startsWith("-1 ") ? "row-failed" : "")}
+        empty={name || descriptor ? "No such system call was made." : "No system call was made."}
       />
     </div>
   );

@@ -3,6 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { Icon } from "../parts/icons";
 import { Link } from "../parts/link";
+import { Marked } from "../parts/marked";
 import { States } from "../parts/states";
 import { grouped, placeText } from "../parts/text";
 import { askAll, bookmarksChanged } from "../protocol/connection";
@@ -105,11 +106,22 @@ function Note({ note, current, future }: { note: Bookmark & { place?: unknown };
           }}
         />
       ) : (
-        <button type="button" class="note-text" title="Click to edit" onClick={() => setEditing(true)}>
-          {text || <span class="dim">Add a text</span>}
-        </button>
+        <div
+          class="note-text"
+          title="Click to edit"
+          onClick={(event) => {
+            if (!(event.target as HTMLElement).closest("a")) setEditing(true);
+          }}
+        >
+          {text ? <Marked text={text} /> : <span class="dim">Add a text</span>}
+        </div>
       )}
       <span class="note-tools">
+        {editing ? null : (
+          <button type="button" class="text-button" onClick={() => setEditing(true)}>
+            Edit
+          </button>
+        )}
         {COLOURS.map((it) => (
           <button
             type="button"

@@ -6,6 +6,7 @@ import { AlertsView } from "./alerts";
 import { CalleesView } from "./callees";
 import { CallsView } from "./calls";
 import { DataflowView } from "./dataflow";
+import { DescriptorsView } from "./descriptors";
 import { DisassemblyView } from "./disassembly";
 import { ExecutionsView } from "./executions";
 import { LocalsView } from "./locals";
@@ -13,6 +14,7 @@ import { MemoryView } from "./memory";
 import { NotesView } from "./notes";
 import { OutputView } from "./output";
 import { RegistersView } from "./registers";
+import { SignalsView } from "./signals";
 import { SourceView } from "./source";
 import { StackView } from "./stack";
 import { ThreadsView } from "./threads";
@@ -42,6 +44,8 @@ export const views: View[] = [
   { id: "output", title: "Output", asks: "What was printed, and by whom?", body: OutputView },
   { id: "alerts", title: "Alerts", asks: "What went wrong?", body: AlertsView },
   { id: "calls", title: "System calls", asks: "What was asked of the kernel?", body: CallsView },
+  { id: "signals", title: "Signals", asks: "What interrupted the program, and what did it do about it?", body: SignalsView },
+  { id: "descriptors", title: "Descriptors", asks: "Which files, pipes and sockets were open, and when?", body: DescriptorsView },
   { id: "threads", title: "Threads", asks: "Who ran, and when?", body: ThreadsView },
   { id: "disassembly", title: "Disassembly", asks: "Which instructions ran, and what did each change?", body: DisassemblyView },
   { id: "registers", title: "Registers", asks: "What is in the processor?", body: RegistersView },

@@ -57,7 +57,7 @@ export function SourceView({ argument }: ViewProperties) {
   if (text.error) return <Failed answer={text} />;
   if (!row && text.loading) return <Skeleton rows={12} />;
   if (row && row.text === undefined) {
-    const directory = file.slice(0, file.lastIndexOf("/"));
+    const directory = file.slice(0, Math.max(0, file.lastIndexOf("/")));
     return (
       <Empty>
         <p>
@@ -248,7 +248,7 @@ function Text({ file, text, line, follows, loading }: TextProperties) {
         <span class="source-file" title={file}>
           {fileName(file)}
         </span>
-        <span class="dim source-path">{file.slice(0, file.lastIndexOf("/"))}</span>
+        <span class="dim source-path">{file.slice(0, Math.max(0, file.lastIndexOf("/")))}</span>
         {!follows ? (
           <button type="button" class="text-button" onClick={() => show("source", null)}>
             Back to the focus

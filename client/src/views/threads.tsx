@@ -1,5 +1,6 @@
 // Threads: who ran, and when? A click shows the same moment in that task.
 
+import { Life } from "../parts/life";
 import { Table, type Column } from "../parts/table";
 import { grouped } from "../parts/text";
 import { taskColour } from "../parts/tasks";
@@ -36,16 +37,9 @@ export function ThreadsView() {
       id: "life",
       title: "Life",
       width: "minmax(100px, 2fr)",
-      cell: (it) => {
-        const left = (Number(it.begin) / total) * 100;
-        const width = Math.max(0.6, ((Number(it.end) - Number(it.begin)) / total) * 100);
-        return (
-          <span class="life">
-            <span class="life-bar" style={{ left: `${left}%`, width: `${width}%`, background: taskColour(it.task) }} />
-            <span class="life-now" style={{ left: `${(now / total) * 100}%` }} />
-          </span>
-        );
-      },
+      cell: (it) => (
+        <Life from={Number(it.begin)} to={Number(it.end)} now={now} total={total} colour={taskColour(it.task)} />
+      ),
     },
     { id: "exit", title: "End", width: "minmax(90px, 1fr)", cell: (it) => it.exit ?? <span class="dim">at {grouped(it.end)}</span> },
   ];
