@@ -43,6 +43,12 @@ pub fn print(output: &mut Output, question: &str, rows: &[Value]) -> anyhow::Res
             Value::Object(row) if question == "descriptors" => {
                 writeln!(output, "{}", line(&descriptor(row)))?;
             }
+            Value::Object(row) if question == "block" => {
+                writeln!(output, "{}", line(&block(row)))?;
+            }
+            Value::Object(row) if question == "origin" => {
+                writeln!(output, "{}", line(&hop(row)))?;
+            }
             Value::Object(row) => writeln!(output, "{}", line(row))?,
             other => writeln!(output, "{other}")?,
         }
@@ -57,6 +63,51 @@ fn call(row: &Map<String, Value>) -> Map<String, Value> {
     let [name, arguments, result] = ["name", "arguments", "result"].map(&mut take);
     let _ = ["buffered", "exit"].map(take);
     row.insert("name".into(), format!("{name}({arguments}) = {result}").into());
+    row
+}
+
+/// Of who allocated or freed a block, the user's own code.
+fn block(row: &Map<String, Value>) -> Map<String, Value> {
+    let mut row = row.clone();
+    if let Some(Value::Array(stack)) = row.get_mut("stack") {
+        stack.retain(|place| place["own"] == true);
+    }
+    row
+}
+
+/// A hop of a value's story: which bytes, what happened to them, where in the user's own code.
+fn hop(row: &Map<String, Value>) -> Map<String, Value> {
+    let mut row = row.clone();
+    let mut take = |name: &str| row.remove(name).unwrap_or_default();
+    let (bytes, own, called) = (take("bytes"), take("own"), take("called"));
+    let (operands, kind) = (take("operands"), take("kind"));
+    let (old, text) = (part(&take("old")), part(&take("text")));
+    let _ = ["frame", "instruction"].map(&mut take);
+    let bytes = match (bytes[0].as_u64(), bytes[1].as_u64()) {
+        (Some(first), Some(end)) if end > first + 1 => format!("bytes {first}-{}", end - 1),
+        (Some(first), _) => format!("byte {first}"),
+        _ => String::new(),
+    };
+    if own.is_object() {
+        row.insert("place".into(), own);
+    }
+    let called = part(&called);
+    let called = if called.is_empty() { called } else { format!("in {called}: ") };
+    row.insert("kind".into(), format!("{}, {bytes}", part(&kind)).into());
+    row.insert("text".into(), format!("{called}{text}").into());
+    if !old.is_empty() {
+        let value = format!("{}, was {old}", part(row.get("value").unwrap_or(&Value::Null)));
+        row.insert("value".into(), value.into());
+    }
+    // What the addresses of copies were made of is for programs.
+    if part(&kind) == "computed"
+        && let Value::Array(operands) = operands
+    {
+        let from = operands.iter().filter_map(|operand| {
+            Some(format!("{} = {}", operand["name"].as_str()?, part(&operand["value"])))
+        });
+        row.insert("from".into(), from.collect::<Vec<_>>().join(", ").into());
+    }
     row
 }
 
