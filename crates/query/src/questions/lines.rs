@@ -1,5 +1,7 @@
 //! `lines`: which lines of a file ran in the focus's call, how often, and in this iteration.
 
+mod values;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -19,11 +21,14 @@ use crate::frame_path::{Step, Walk, backwards, forwards};
 use crate::frames::Stack;
 use crate::protocol::{Focus, MomentText};
 use crate::stretch::FrameChange;
+use values::{LineValue, of_execution};
 
 /// Lines of one request.
 const LINES_MAX: u32 = 2_000;
 /// Instructions on each side of the focus that are looked at, of a call that is longer.
 const STEPS_MAX: u64 = 8 << 20;
+/// Lines whose values are told, those that ran last before the focus.
+const VALUES_MAX: usize = 40;
 /// Runs of so many leaves are counted exactly.
 const EXACT_LEAVES: u64 = 4;
 
@@ -55,7 +60,13 @@ struct Row {
     moment: Option<MomentText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     focus: Option<Focus>,
+    /// Read or written when it ran in this iteration, not behind the focus.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<LineValue>,
 }
+
+/// An instruction that the call executed itself, and its line in the file.
+type OwnStep = (Step, Option<u32>);
 
 /// What is known of a line in the call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,6 +74,11 @@ struct Seen {
     count: u64,
     strong: Option<Moment>,
     weak: Option<Moment>,
+    /// The last execution in front of the focus.
+    before: Option<Moment>,
+    /// Whether there is one of this iteration. The head of a loop has run for it at the end of
+    /// the iteration before.
+    ran: bool,
 }
 
 pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Failure> {
@@ -88,7 +104,8 @@ pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fail
         slot: frame.slot.unwrap_or_default(),
         depth: 0,
     };
-    let seen = in_call(engine, asked, here, &change, frame.lookup(), &file)?;
+    let (seen, own) = in_call(engine, asked, here, &change, frame.lookup(), &file)?;
+    let told = with_values(&seen, &code);
     let exact = engine.db.reader.leaves() <= EXACT_LEAVES;
     for (line, addresses) in code.into_iter().skip(asked.offset()?) {
         let known = seen.get(&line).copied().unwrap_or_default();
@@ -103,6 +120,13 @@ pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fail
             _ => None,
         };
         let moment = known.strong.or(known.weak);
+        let values = match known.before.filter(|_| told.contains(&line)) {
+            Some(begun) if !asked.is_interrupted() => {
+                let steps = execution(&own, line, begun, here.moment);
+                of_execution(engine, here, frame.entry, &steps)?
+            }
+            _ => Vec::new(),
+        };
         let row = Row {
             line,
             code: true,
@@ -112,6 +136,7 @@ pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fail
             about: !exact && about > 0,
             moment: moment.map(MomentText),
             focus: moment.map(|moment| Focus::at(moment, here.task)),
+            values,
         };
         if asked.is_interrupted() || asked.row(&row) == Flow::Full {
             break;
@@ -175,10 +200,10 @@ fn in_call(
     frame: &FrameChange,
     focus: Address,
     file: &str,
-) -> Result<FxHashMap<u32, Seen>, Failure> {
+) -> Result<(FxHashMap<u32, Seen>, Vec<OwnStep>), Failure> {
     let end = exit(engine, here.tid, frame)?.moment.unwrap_or(Moment(u64::MAX));
     let mut lines: FxHashMap<Address, Option<u32>> = FxHashMap::default();
-    let mut own: Vec<(Step, Option<u32>)> = Vec::new();
+    let mut own: Vec<OwnStep> = Vec::new();
     let mut line_of = |engine: &mut Engine<'_>, step: &Step| {
         *lines.entry(step.address).or_insert_with(|| {
             let spot = engine.places.look(engine.db, step.space, step.address, step.moment);
@@ -211,14 +236,31 @@ fn in_call(
         }
         Ok(Walk::On)
     })?;
-    Ok(marks(&own, before, focus))
+    Ok((marks(&own, before, focus), own))
+}
+
+/// The lines that ran last in this iteration, in front of the focus.
+fn with_values(seen: &FxHashMap<u32, Seen>, code: &BTreeMap<u32, Vec<(u32, Address)>>) -> Vec<u32> {
+    let before = |line: &u32| seen.get(line).filter(|seen| seen.ran)?.before;
+    let mut lines: Vec<(Moment, u32)> =
+        code.keys().filter_map(|line| Some((before(line)?, *line))).collect();
+    lines.sort();
+    lines.iter().rev().take(VALUES_MAX).map(|(_, line)| *line).collect()
+}
+
+/// What the call itself executed in an execution of a line, up to the focus.
+fn execution(own: &[OwnStep], line: u32, begun: Moment, now: Moment) -> Vec<Step> {
+    let first = own.partition_point(|(step, _)| step.moment < begun);
+    let of_line =
+        own[first..].iter().take_while(|(step, of)| *of == Some(line) && step.moment < now);
+    of_line.map(|(step, _)| *step).collect()
 }
 
 /// Marks from what a call executed itself; `now` is the index of the focus.
 ///
 /// An execution is of another iteration if between it and the focus there is a jump back over
 /// both: they are in a loop that has begun anew.
-fn marks(own: &[(Step, Option<u32>)], now: usize, focus: Address) -> FxHashMap<u32, Seen> {
+fn marks(own: &[OwnStep], now: usize, focus: Address) -> FxHashMap<u32, Seen> {
     let mut current = vec![true; own.len()];
     let jump = |index: usize| {
         let (from, to) = (own[index - 1].0.address, own[index].0.address);
@@ -247,6 +289,10 @@ fn marks(own: &[(Step, Option<u32>)], now: usize, focus: Address) -> FxHashMap<u
         });
         let seen = lines.entry(*line).or_default();
         seen.count += u64::from(begins);
+        if begins && index < now {
+            seen.before = Some(step.moment);
+            seen.ran |= current[index];
+        }
         let nearest = if current[index] { &mut seen.strong } else { &mut seen.weak };
         if begins && nearest.is_none_or(|known| distance(step.moment) < distance(known)) {
             *nearest = Some(step.moment);
