@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
     Register,
@@ -259,18 +259,11 @@ fn check_memory(
             before.chunks(8).zip(after.chunks(8)).zip(undone.chunks(8)).enumerate()
         {
             let address = *start + 8 * index as u64;
-            if observers.stores {
-                let near: Vec<_> = observed
-                    .stores
-                    .iter()
-                    .filter(|s| s.address.0.abs_diff(address.0) < 64)
-                    .rev()
-                    .take(8)
-                    .collect();
-                ensure!(
-                    old == undone,
-                    "store log misses a change at {address}: {old:x?} {undone:x?} {near:x?}"
-                );
+            if observers.stores && old != undone {
+                let stores = observed.stores.iter().rev();
+                let near = stores.filter(|store| store.address.0.abs_diff(address.0) < 64);
+                let near: Vec<_> = near.take(8).collect();
+                bail!("store log misses a change at {address}: {old:x?} {undone:x?} {near:x?}");
             }
             if old != new && observers.written_words {
                 let page = address.page_start();
