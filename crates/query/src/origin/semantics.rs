@@ -4,6 +4,9 @@
 //! moves, and those that put elements together in another order. Everything else is computed.
 //! Source: Intel SDM volume 2, the operation of each instruction.
 
+#[cfg(test)]
+mod tests;
+
 use iced_x86::{
     ConditionCode, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
 };
@@ -231,6 +234,10 @@ impl Executed<'_> {
             M::Cwde if accumulator && byte < 2 => From::Unchanged,
             M::Cbw if accumulator && byte != 1 => From::Unchanged,
             M::Cdqe | M::Cwde | M::Cbw if accumulator => From::Extension,
+            M::Vzeroupper if byte < 16 => From::Unchanged,
+            M::Vzeroupper | M::Vzeroall => From::Literal,
+            // Where the exchange took place: see `Story::defined`.
+            M::Cmpxchg if accumulator && byte < self.operand_length(0) => self.value_of(0, byte),
             _ => From::Computed,
         }
     }
@@ -552,14 +559,6 @@ impl Executed<'_> {
             | M::Vbroadcastf128 => {
                 self.value_of(1, byte % element(instruction.mnemonic()).unwrap_or(16))
             }
-            M::Vzeroupper => {
-                if byte < 16 {
-                    From::Unchanged
-                } else {
-                    From::Literal
-                }
-            }
-            M::Vzeroall => From::Literal,
             _ => From::Computed,
         }
     }

@@ -13,7 +13,7 @@ use crate::effective::{Touched, touched};
 use crate::failure::Failure;
 use crate::origin::definition::{Crossing, Definition, frame_at};
 use crate::origin::hop::{HopKind, Operand, number, number_of};
-use crate::origin::semantics::{Executed, From, State, Target};
+use crate::origin::semantics::{Cell, Executed, From, State, Target};
 use crate::questions::disassembled;
 
 impl Story<'_, '_, '_> {
@@ -118,7 +118,16 @@ impl Story<'_, '_, '_> {
         crossings: Vec<Crossing>,
     ) -> Result<(), Failure> {
         let Spot::Register { cell, first } = trail.spot else { return Ok(()) };
-        let trail = self.passed(trail, &crossings)?;
+        let mut trail = self.passed(trail, &crossings)?;
+        // An exchange that took place has left the accumulator alone.
+        let exchanged = definition.instruction.mnemonic() == Mnemonic::Cmpxchg
+            && cell == Cell::General(gpr::RAX as u8)
+            && self.content(&trail, definition.moment)?.as_ref() == Some(&trail.value);
+        if exchanged {
+            trail.moment = definition.moment;
+            self.later(trail);
+            return Ok(());
+        }
         let state = self.state(trail.tid, definition.moment)?;
         let executed = Executed { instruction: &definition.instruction, state: &state };
         let first = u64::from(first);
