@@ -1,6 +1,7 @@
 //! Executing parts of the recording again, and what is kept of it.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -119,11 +120,17 @@ impl<'d> Engine<'d> {
         session.ok_or_else(|| Failure::new(Code::Database, "the session is gone"))
     }
 
-    /// Pieces of a leaf up to a moment, in order of time, each by its beginning: going to it is
-    /// quick.
-    pub fn pieces(&mut self, leaf: u64, moment: Moment) -> Result<Vec<Moment>, Failure> {
+    /// Pieces of a leaf up to a moment, what happens at it included, in order of time: going to
+    /// the beginning of each is quick.
+    pub fn pieces(&mut self, leaf: u64, moment: Moment) -> Result<Vec<Range<Moment>>, Failure> {
         self.settled = None;
-        Ok(self.navigator.rungs(leaf, moment)?)
+        let reader = &self.db.reader;
+        let last = leaf + 1 == reader.leaves();
+        // What happens at a border happens in the leaf behind it.
+        let end = if last { moment + 1 } else { reader.span(leaf)?.end.min(moment + 1) };
+        let starts = self.navigator.rungs(leaf, moment)?;
+        let ends = starts.iter().skip(1).copied().chain([end]);
+        Ok(starts.iter().copied().zip(ends).map(|(start, end)| start..end).collect())
     }
 
     /// The session at the beginning of a piece, in front of events there, observing.

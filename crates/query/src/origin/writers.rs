@@ -46,10 +46,9 @@ pub fn last(
             return Ok(None);
         }
         let mut rest: Vec<Range<u64>> = std::iter::once(0..size).collect();
-        let mut end = moment + 1;
         // The latest piece first: most values are young.
-        for start in engine.pieces(leaf, moment)?.into_iter().rev() {
-            let found_here = in_piece(engine, &bytes, leaf, start..end)?;
+        for piece in engine.pieces(leaf, moment)?.into_iter().rev() {
+            let found_here = in_piece(engine, &bytes, leaf, piece)?;
             for access in found_here.accesses.iter().rev().filter(|access| is_over(access, moment))
             {
                 rest = assign(access, rest, |part| {
@@ -61,7 +60,6 @@ pub fn last(
                     });
                 });
             }
-            end = start;
             if rest.is_empty() {
                 break;
             }

@@ -123,16 +123,14 @@ fn behind(
     leaf: u64,
     (middle, reads): (Moment, bool),
 ) -> Result<Flow, Failure> {
-    let mut pieces = vec![(None, Moment(u64::MAX))];
+    let mut pieces = vec![None];
     if !reads {
         // A piece of it may be enough.
-        let starts = engine.pieces(leaf, middle)?;
-        let ends = starts.iter().skip(1).copied().chain([middle + 1]);
-        pieces = starts.iter().map(|start| Some(*start)).zip(ends).collect();
+        pieces = engine.pieces(leaf, middle)?.into_iter().map(Some).collect();
     }
-    for (start, end) in pieces.into_iter().rev() {
-        let found = match start {
-            Some(start) => in_piece(engine, &wanted.bytes, leaf, start..end)?,
+    for piece in pieces.into_iter().rev() {
+        let found = match piece {
+            Some(piece) => in_piece(engine, &wanted.bytes, leaf, piece)?,
             None => in_leaf(engine, &wanted.bytes, leaf, reads)?,
         };
         let accesses = found.accesses.iter().rev().filter(|access| access.moment < middle);
