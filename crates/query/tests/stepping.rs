@@ -67,6 +67,41 @@ fn number(value: &Value) -> u64 {
     }
 }
 
+/// Executions of all lines of the function that is executed at a moment, by their definition: a
+/// stretch of the line in one call, begun anew by entry from another line or by a jump back. The
+/// function does not call itself.
+fn lines(engine: &mut Engine<'_>, seen: &Seen, inside: u64) {
+    let focus = json!({"moment": inside.to_string(), "task": 1});
+    let place = ask(engine, "state", focus.clone(), nothing()).complete()[0]["place"].clone();
+    let code = ask(engine, "disassembly", focus, nothing()).complete();
+    let line_of: BTreeMap<u64, u64> = code
+        .iter()
+        .filter_map(|row| Some((number(&row["address"]), row["line"].as_u64()?)))
+        .collect();
+    let (entry, _) = line_of.first_key_value().unwrap();
+    let mut expected: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    let mut last: Option<(u64, u64)> = None;
+    for (at, address) in &seen.addresses {
+        let Some(line) = line_of.get(address) else { continue };
+        if address == entry {
+            last = None;
+        }
+        if last.is_none_or(|(before, of)| of != *line || address <= &before) {
+            expected.entry(*line).or_default().push(*at);
+        }
+        last = Some((*address, *line));
+    }
+    assert!(expected.len() > 3, "{place}");
+    for (line, moments) in expected {
+        let arguments = json!({"file": place["file"], "line": line});
+        let rows = ask(engine, "executions", nothing(), arguments).complete();
+        let mut told: Vec<u64> =
+            rows.iter().filter(|row| within(row)).map(|row| moment(&row["moment"])).collect();
+        told.sort_unstable();
+        assert_eq!(told, moments, "line {line} of {place}");
+    }
+}
+
 fn address_of(engine: &mut Engine<'_>, at: u64, expression: &str) -> u64 {
     let focus = json!({"moment": at.to_string(), "task": 1});
     let row = ask(engine, "evaluate", focus, json!({"expression": expression})).complete();
@@ -123,6 +158,9 @@ fn a_small_program() {
             rows.iter().filter(|row| within(row)).map(|row| moment(&row["moment"])).collect();
         told.sort_unstable();
         assert_eq!(&told, moments, "{address:#x}");
+    }
+    for inside in [128_978, 127_000, 128_610] {
+        lines(engine, &seen, inside);
     }
     // Registers and steps anywhere.
     for at in (FROM..TO - 1).step_by(211) {
