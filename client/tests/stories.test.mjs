@@ -116,7 +116,7 @@ test("system calls: with names, texts and results", async () => {
   const user = await open(server.link);
   await user.tab("System calls");
   const calls = user.view("calls");
-  const name = calls.getByLabel("Name of the call");
+  const name = calls.getByLabel("Name");
   await name.fill("openat");
   await name.press("Enter");
   await user.settled();

@@ -58,9 +58,8 @@ test("descriptors: a pipe in two processes, and the calls about it", async () =>
   assert.equal(await write.count(), 1);
   await user.shot("system-calls");
   await user.click(write);
-  // In front of the call, in the library; its caller is the program's own line.
-  assert.match(await user.here(), /write:/);
-  await user.press("Alt+ArrowUp");
+  // In front of the call, in the frame of the program's own line.
+  assert.equal(await user.here(), "main:30");
   assert.match(await user.page.locator(".stack-row.current").innerText(), /main[^]*:30/);
   const name = calls.getByLabel("Name");
   for (const [text, told] of [
