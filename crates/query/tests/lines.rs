@@ -16,7 +16,7 @@ fn value<'r>(row: &'r Value, name: &str) -> &'r Value {
 
 #[test]
 fn values_of_the_iteration_that_is_looked_at() {
-    let recording = Recording::shared("heap_list_O0", 50_000).unwrap();
+    let recording = Recording::shared("heap_list_O0", 50_000);
     let engine = &mut recording.engine();
     let arguments = json!({"file": "heap_list.c", "line": 51, "condition": "n == 20"});
     let rows = ask(engine, "executions", nothing(), arguments).complete();

@@ -54,7 +54,7 @@ fn assert_story(found: &[String], expected: &[(&str, &str)]) {
 
 #[test]
 fn bytes_of_different_origin_apart() {
-    let recording = Recording::shared("heap_list_O0", 50_000).unwrap();
+    let recording = Recording::shared("heap_list_O0", 50_000);
     let engine = &mut recording.engine();
     let mut focus = nothing();
     // The list is printed from its head: 8, 7, 6, and then 5.
@@ -85,7 +85,7 @@ fn bytes_of_different_origin_apart() {
 
 #[test]
 fn through_copies_and_calls_unoptimised() {
-    let recording = Recording::shared("struct_copy_O0", 40_000).unwrap();
+    let recording = Recording::shared("struct_copy_O0", 40_000);
     let engine = &mut recording.engine();
     let focus = json!({"moment": execution(engine, "struct_copy.c", 59, Some(2)), "task": 1});
     let value =
@@ -113,7 +113,7 @@ fn through_copies_and_calls_unoptimised() {
 
 #[test]
 fn across_processes_and_a_program_of_others() {
-    let recording = Recording::shared("fork_pipe", 60_000).unwrap();
+    let recording = Recording::shared("fork_pipe", 60_000);
     let engine = &mut recording.engine();
     let focus = json!({"moment": execution(engine, "fork_pipe.c", 37, Some(1)), "task": 1});
     let found = story(engine, &focus, "buf[11]");
@@ -143,7 +143,7 @@ fn across_processes_and_a_program_of_others() {
 
 #[test]
 fn a_dangling_pointer() {
-    let recording = Recording::shared("crash", 400_000).unwrap();
+    let recording = Recording::shared("crash", 400_000);
     let engine = &mut recording.engine();
     let alerts = ask(engine, "alerts", nothing(), nothing()).complete();
     let found = story(engine, &alerts[0]["focus"], "n");
@@ -246,6 +246,31 @@ fn ways_of_optimised_code() {
             ("[0,8] source literal -5", ""),
         ],
     );
+}
+
+/// A story in pages is the story.
+#[test]
+fn stories_in_pages() {
+    let recording = Recording::small("flows");
+    let engine = &mut recording.engine();
+    let focus = json!({"task": 1, "frame": "2.0"});
+    let arguments = json!({"expression": "kept[0]"});
+    let whole = ask(engine, "origin", focus.clone(), arguments.clone()).complete();
+    let (mut told, mut cursor) = (Vec::new(), Value::Null);
+    for page in 0.. {
+        assert!(page <= whole.len(), "it does not end");
+        let message = json!({
+            "focus": focus, "arguments": arguments, "window": {"after": 5}, "cursor": cursor,
+        });
+        let answers = support::ask_with(engine, "origin", &message);
+        told.extend(answers.rows);
+        cursor = answers.end["after"].clone();
+        if answers.end["end"] == "complete" {
+            break;
+        }
+        assert_eq!(answers.end["end"], "rows");
+    }
+    assert_eq!(told, whole);
 }
 
 #[test]

@@ -110,7 +110,7 @@ fn address_of(engine: &mut Engine<'_>, at: u64, expression: &str) -> u64 {
 
 #[test]
 fn a_small_program() {
-    let recording = Recording::shared("heap_list_O0", 3_000).unwrap();
+    let recording = Recording::shared("heap_list_O0", 3_000);
     // A global, a field on the heap, and a local that other calls use as well.
     let places = {
         let engine = &mut recording.engine();
@@ -141,7 +141,8 @@ fn a_small_program() {
             let window = json!({"before": 1, "after": 0});
             let focus = json!({"moment": at.to_string()});
             let arguments = json!({"address": format!("{place:#x}"), "length": 8});
-            let one = support::ask_window(engine, "writes", focus, arguments, window).rows;
+            let message = json!({"focus": focus, "arguments": arguments, "window": window});
+            let one = support::ask_with(engine, "writes", &message).rows;
             let all = rows.iter().map(|row| moment(&row["moment"])).filter(|write| *write < at);
             assert_eq!(one.first().map(|row| moment(&row["moment"])), all.max(), "{place:#x}");
         }

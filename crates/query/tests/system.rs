@@ -1,7 +1,7 @@
 //! Questions about what the program and the kernel had to do with each other, and about who called
 //! whom, against what the recordings themselves say and what the programs are known to do.
 
-mod asking;
+mod support;
 
 #[path = "system/callers.rs"]
 mod callers;

@@ -40,7 +40,7 @@ impl Story<'_, '_, '_> {
         }
         let shape = self.shape.clone();
         let sought = Sought { space, range: range.clone(), found: None };
-        let quiet = Story::new(self.engine, self.asked, shape, u64::MAX, HOPS_MAX);
+        let quiet = Story::new(self.engine, self.asked, shape, u64::MAX, (0, HOPS_MAX));
         let Some(read) = quiet.seek(trails, sought)? else { return Ok(()) };
         let others = self.writes_between(space, range, (read, stored), trail.tid)?;
         let Some(first) = others.first() else { return Ok(()) };
@@ -56,7 +56,7 @@ impl Story<'_, '_, '_> {
         Ok(())
     }
 
-    /// Whether other tasks can write to its memory.
+    /// Whether there are other tasks in its process.
     fn has_company(&self, tid: Tid, moment: Moment) -> bool {
         let history = &self.engine.db.history;
         let Some(task) = history.task(tid, moment) else { return false };

@@ -78,8 +78,10 @@ pub struct Story<'e, 'a, 'd> {
     pub shape: Shape,
     /// Of the whole value, in bytes.
     pub length: u64,
+    /// Hops that earlier pages have told.
+    skip: usize,
     /// Hops that may still be told.
-    pub left: usize,
+    left: usize,
     pub masks: Masks,
     waiting: Vec<Waiting>,
     ended: bool,
@@ -93,7 +95,7 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
         asked: &'e mut Asked<'a>,
         shape: Shape,
         length: u64,
-        limit: usize,
+        (skip, limit): (usize, usize),
     ) -> Story<'e, 'a, 'd> {
         let (masks, waiting) = (Masks::default(), Vec::new());
         Story {
@@ -101,6 +103,7 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
             asked,
             shape,
             length,
+            skip,
             left: limit,
             masks,
             waiting,
@@ -139,6 +142,11 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
         self.sought.is_some()
     }
 
+    /// Something was left out. Of a story that nobody is told, nobody cares.
+    fn note_inexact(&mut self) {
+        self.asked.exact &= self.is_seeking();
+    }
+
     fn later(&mut self, trail: Trail) {
         self.push(vec![Waiting::Trail(trail)]);
     }
@@ -146,20 +154,24 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
     fn push(&mut self, next: Vec<Waiting>) {
         self.waiting.extend(next.into_iter().rev());
         if self.waiting.len() > TRAILS_MAX {
-            self.asked.exact = false;
+            self.note_inexact();
             let drop = self.waiting.len() - TRAILS_MAX;
             self.waiting.drain(..drop);
         }
     }
 
     fn send(&mut self, hop: Hop) {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return;
+        }
         if self.left == 0 {
             self.ended = true;
-            self.asked.exact &= self.sought.is_some();
+            self.note_inexact();
             return;
         }
         self.left -= 1;
-        if self.sought.is_some() {
+        if self.is_seeking() {
             return;
         }
         if self.asked.row(&hop) == Flow::Full {
@@ -207,6 +219,9 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
     ) -> Hop {
         let Definition { moment, space, instruction, frame } = definition;
         let mut hop = self.hop(trail, kind, *moment, text);
+        if self.is_seeking() {
+            return hop;
+        }
         let address = Address(instruction.ip());
         let spot = self.engine.places.look(self.engine.db, *space, address, *moment);
         hop.place = spot.innermost();
@@ -408,7 +423,7 @@ impl<'e, 'a, 'd> Story<'e, 'a, 'd> {
 
     /// It cannot be followed further: said, not guessed.
     fn lost(&mut self, trail: Trail, moment: Moment, why: &str) -> Result<(), Failure> {
-        self.asked.exact = false;
+        self.note_inexact();
         let mut trail = trail;
         self.tell_store(&mut trail, HopKind::Stored, None);
         let mut hop = self.hop(&trail, HopKind::Source, moment, "not followed further".into());

@@ -16,6 +16,7 @@ const HOPS_MAX: usize = 10_000;
 
 pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Failure> {
     let limit = asked.optional::<usize>("limit")?.unwrap_or(HOPS).min(HOPS_MAX);
+    let told = (asked.offset()?, limit);
     let subject = Subject::read(engine, asked)?;
     let (tid, moment) = (subject.here.tid, subject.here.moment);
     // Registers of a frame that is not the innermost: as it had them when it called.
@@ -39,7 +40,7 @@ pub fn answer(engine: &mut Engine<'_>, asked: &mut Asked<'_>) -> Result<(), Fail
         let failure = Failure::new(Code::NotAvailable, what);
         return Err(failure.hint("it is optimised out, or not mapped"));
     }
-    Story::new(engine, asked, subject.shape, at, limit).tell(trails)
+    Story::new(engine, asked, subject.shape, at, told).tell(trails)
 }
 
 /// Where the story of a part begins, if it is somewhere.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use query::Engine;
 use serde_json::{Value, json};
 
-use crate::asking::{ask_all, ask_with, build, text};
+use crate::support::{Recording, ask_all, ask_with, text};
 
 /// Callers of a function as (name, count).
 fn callers(engine: &mut Engine<'_>, function: &str) -> Vec<(String, u64)> {
@@ -36,7 +36,7 @@ fn callers_are_those_of_all_stacks() {
         ("heap_list_O0", 20_000, &["add", "find", "sum", "calloc", "strlen"][..]),
         ("struct_copy_O0", 1 << 22, &["memcpy", "malloc"]),
     ] {
-        let built = build(name, segment);
+        let built = Recording::shared(name, segment);
         let mut engine = Engine::new(&built.db);
         for function in functions {
             let expected = callers_by_stacks(&mut engine, function);
@@ -55,7 +55,7 @@ fn callers_are_those_of_all_stacks() {
 
 #[test]
 fn callers_of_known_functions() {
-    let built = build("heap_list_O0", 1 << 22);
+    let built = Recording::shared("heap_list_O0", 1 << 22);
     let mut engine = Engine::new(&built.db);
     let main = |count| vec![("main".to_owned(), count)];
     assert_eq!(callers(&mut engine, "add"), main(8));
@@ -65,7 +65,7 @@ fn callers_of_known_functions() {
     assert_eq!(answered.end["error"]["code"], "no-such-name");
     drop(engine);
 
-    let built = build("recursion_O2", 20_000);
+    let built = Recording::shared("recursion_O2", 20_000);
     let mut engine = Engine::new(&built.db);
     // The compiler has made a loop of its recursion.
     assert_eq!(callers(&mut engine, "dig"), main(1));

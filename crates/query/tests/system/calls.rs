@@ -6,7 +6,7 @@ use query::Engine;
 use rr_trace::{EventKind, SyscallState, Trace};
 use serde_json::{Value, json};
 
-use crate::asking::{Built, ask_all, ask_with, build, text, tids};
+use crate::support::{Recording, ask_all, ask_with, text, tids};
 
 /// The result of a call as a register, from its text.
 fn value(result: &str) -> Option<i64> {
@@ -101,7 +101,7 @@ fn agrees(row: &Value, result: Option<i64>) -> bool {
 }
 
 fn check_against_recording(name: &str) {
-    let Built { db, .. } = &build(name, 100_000);
+    let Recording { db, .. } = &Recording::shared(name, 100_000);
     let mut engine = Engine::new(db);
     let tids = tids(&mut engine);
     let rows = ask_all(&mut engine, "calls", json!({}));
@@ -238,7 +238,7 @@ fn own(rows: Vec<Value>) -> Vec<Value> {
 /// What the source says that the children do, and what the parent sees of it.
 #[test]
 fn calls_of_known_children() {
-    let built = build("fork_pipe", 100_000);
+    let built = Recording::shared("fork_pipe", 100_000);
     let mut engine = Engine::new(&built.db);
     let mut of = |arguments| own(ask_all(&mut engine, "calls", arguments));
     assert_eq!(
@@ -288,7 +288,7 @@ fn calls_of_known_children() {
 #[test]
 fn buffered_calls_read_like_others() {
     let written = |name: &str| {
-        let built = build(name, 1 << 22);
+        let built = Recording::shared(name, 1 << 22);
         let mut engine = Engine::new(&built.db);
         let rows = ask_all(&mut engine, "calls", json!({"name": "write"}));
         (rows.iter().any(|row| row["buffered"] == true), lines(&rows))
@@ -301,7 +301,7 @@ fn buffered_calls_read_like_others() {
 
 /// Pages of any size, to both sides of any place, are the whole answer cut up.
 fn check_windows(name: &str, question: &str, middles: &[u64], sizes: [usize; 2]) {
-    let built = build(name, 60_000);
+    let built = Recording::shared(name, 60_000);
     let mut engine = Engine::new(&built.db);
     let whole = ask_all(&mut engine, question, json!({}));
     let moment = |row: &Value| text(row, "moment").parse::<u64>().unwrap();
@@ -343,7 +343,7 @@ fn check_windows(name: &str, question: &str, middles: &[u64], sizes: [usize; 2])
 
 /// A side that is full does not end the other.
 fn check_both_sides(name: &str, question: &str, middle: u64, [before, after]: [usize; 2]) {
-    let built = build(name, 60_000);
+    let built = Recording::shared(name, 60_000);
     let mut engine = Engine::new(&built.db);
     let message = json!({
         "focus": {"moment": middle.to_string()}, "deadline": 600_000,
@@ -375,7 +375,7 @@ fn windows_of_signals() {
 
 #[test]
 fn calls_that_nobody_knows() {
-    let built = build("use_after_free_n", 1 << 22);
+    let built = Recording::shared("use_after_free_n", 1 << 22);
     let mut engine = Engine::new(&built.db);
     let mut code = |arguments: Value| {
         let answered = ask_with(&mut engine, "calls", &json!({"arguments": arguments}));
@@ -391,7 +391,7 @@ fn calls_that_nobody_knows() {
 /// The program's calls are there before the recorder's library makes a system call, and behind.
 #[test]
 fn stacks_around_system_calls() {
-    let built = build("fork_pipe", 1 << 22);
+    let built = Recording::shared("fork_pipe", 1 << 22);
     let mut engine = Engine::new(&built.db);
     let writes = ask_all(&mut engine, "calls", json!({"task": 1, "name": "write"}));
     let own = writes.iter().find(|row| row["place"]["line"] == 52).unwrap();
@@ -417,7 +417,7 @@ fn stacks_around_system_calls() {
 /// Whatever is asked for, each row is one, and an answer that had no time can be gone on with.
 #[test]
 fn calls_without_time() {
-    let built = build("fork_pipe", 60_000);
+    let built = Recording::shared("fork_pipe", 60_000);
     let mut engine = Engine::new(&built.db);
     let whole = ask_all(&mut engine, "calls", json!({}));
     let mut message =

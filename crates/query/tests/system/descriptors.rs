@@ -3,7 +3,7 @@
 use query::Engine;
 use serde_json::{Value, json};
 
-use crate::asking::{ask_all, build, text};
+use crate::support::{Recording, ask_all, text};
 
 /// One row as text: descriptor, kind, path, how, bytes.
 fn life(row: &Value) -> String {
@@ -15,7 +15,7 @@ fn life(row: &Value) -> String {
 
 #[test]
 fn descriptors_of_known_children() {
-    let built = build("fork_pipe", 60_000);
+    let built = Recording::shared("fork_pipe", 60_000);
     let mut engine = Engine::new(&built.db);
     let rows = ask_all(&mut engine, "descriptors", json!({}));
     let of = |task: u64| -> Vec<String> {

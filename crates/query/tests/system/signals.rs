@@ -4,7 +4,7 @@ use query::Engine;
 use rr_trace::{EventKind, Trace};
 use serde_json::{Value, json};
 
-use crate::asking::{ask_all, ask_with, build, text, tids};
+use crate::support::{Recording, ask_all, ask_with, text, tids};
 
 /// Signals that the recording delivers: tid, number, and address of a fault.
 fn delivered(trace: &Trace) -> Vec<(i32, i32, Option<u64>)> {
@@ -23,7 +23,7 @@ fn delivered(trace: &Trace) -> Vec<(i32, i32, Option<u64>)> {
 #[test]
 fn signals_are_those_of_the_recording() {
     for name in ["signals", "crash", "fork_pipe", "selfmod"] {
-        let built = build(name, 100_000);
+        let built = Recording::shared(name, 100_000);
         let mut engine = Engine::new(&built.db);
         let tids = tids(&mut engine);
         let rows = ask_all(&mut engine, "signals", json!({}));
@@ -49,7 +49,7 @@ fn signals_are_those_of_the_recording() {
 
 #[test]
 fn signals_of_known_programs() {
-    let built = build("signals", 100_000);
+    let built = Recording::shared("signals", 100_000);
     let mut engine = Engine::new(&built.db);
     let rows = ask_all(&mut engine, "signals", json!({}));
     let told = |name: &str| -> Vec<&Value> {
@@ -79,7 +79,7 @@ fn signals_of_known_programs() {
     }
     drop(engine);
 
-    let built = build("fork_pipe", 1 << 22);
+    let built = Recording::shared("fork_pipe", 1 << 22);
     let mut engine = Engine::new(&built.db);
     let rows = ask_all(&mut engine, "signals", json!({}));
     let texts: Vec<&str> = rows.iter().map(|row| text(row, "text")).collect();
@@ -91,7 +91,7 @@ fn signals_of_known_programs() {
 /// A handler's frame lies over what it interrupted, wherever that was.
 #[test]
 fn stacks_of_handlers() {
-    let built = build("signals", 100_000);
+    let built = Recording::shared("signals", 100_000);
     let mut engine = Engine::new(&built.db);
     let mut looked = 0;
     for row in ask_all(&mut engine, "signals", json!({})) {

@@ -3,7 +3,7 @@
 use query::Engine;
 use serde_json::{Value, json};
 
-use crate::asking::{Built, ask_all, ask_with, build, text};
+use crate::support::{Recording, ask_all, ask_with, text};
 
 /// A call of a program with one task and one stack: behind the call, behind the return, depth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,7 +15,7 @@ struct Called {
 
 /// All calls, from nothing but the transfers of control: a return ends what it takes off the
 /// stack, and so does whatever happens above.
-fn all_calls(built: &Built) -> Vec<Called> {
+fn all_calls(built: &Recording) -> Vec<Called> {
     let reader = &built.db.reader;
     let (mut open, mut calls) = (Vec::<(u64, u64)>::new(), Vec::new());
     let mut end_above = |open: &mut Vec<(u64, u64)>, slot: u64, end: u64| {
@@ -113,7 +113,7 @@ fn check_tiles(engine: &mut Engine<'_>, calls: &[Called], level: u32) {
 
 #[test]
 fn tiles_are_the_call_tree() {
-    let built = build("heap_list_O2_n", 40_000);
+    let built = Recording::shared("heap_list_O2_n", 40_000);
     let mut engine = Engine::new(&built.db);
     let calls = all_calls(&built);
     assert!(calls.len() > 1000, "{}", calls.len());
@@ -136,7 +136,7 @@ fn tiles_are_the_call_tree() {
 /// Deep recursion: 64 tiles' worth of depth.
 #[test]
 fn tiles_of_deep_recursion() {
-    let built = build("recursion_O2", 1 << 22);
+    let built = Recording::shared("recursion_O2", 1 << 22);
     let mut engine = Engine::new(&built.db);
     for level in [4, 8, 12] {
         let (_, boxes) = tile(&mut engine, level, 0);
@@ -154,7 +154,7 @@ fn tiles_of_deep_recursion() {
 #[test]
 fn coarse_tiles() {
     const SEGMENT: u64 = 1 << 10;
-    let built = build("use_after_free_n", SEGMENT);
+    let built = Recording::shared("use_after_free_n", SEGMENT);
     let mut engine = Engine::new(&built.db);
     let calls = all_calls(&built);
     let end = built.db.reader.end().0;
@@ -180,7 +180,7 @@ fn coarse_tiles() {
 
 #[test]
 fn tiles_that_are_not_there() {
-    let built = build("use_after_free_n", 1 << 22);
+    let built = Recording::shared("use_after_free_n", 1 << 22);
     let mut engine = Engine::new(&built.db);
     let mut code = |arguments: Value| {
         let answered = ask_with(&mut engine, "timeline", &json!({"arguments": arguments}));
@@ -200,7 +200,7 @@ fn tiles_that_are_not_there() {
 /// The recorder's library works on a stack of its own: the program's calls are still under way.
 #[test]
 fn calls_go_on_during_system_calls() {
-    let built = build("fork_pipe", 1 << 22);
+    let built = Recording::shared("fork_pipe", 1 << 22);
     let mut engine = Engine::new(&built.db);
     let writes = ask_all(&mut engine, "calls", json!({"task": 1, "name": "write"}));
     let moment = text(&writes[0], "moment").parse::<u64>().unwrap();
@@ -215,7 +215,7 @@ fn calls_go_on_during_system_calls() {
 
 /// At any moment the calls of the stack are those whose boxes are there.
 fn check_against_stacks(name: &str, step: usize) {
-    let built = build(name, 150_000);
+    let built = Recording::shared(name, 150_000);
     let mut engine = Engine::new(&built.db);
     let end = built.db.reader.end().0;
     let mut looked = 0;

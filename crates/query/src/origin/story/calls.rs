@@ -23,7 +23,7 @@ impl Story<'_, '_, '_> {
     ) -> Result<Trail, Failure> {
         for crossing in crossings {
             let Crossing { frame, way } = *crossing;
-            if frame.kind != FrameKind::Call {
+            if frame.kind != FrameKind::Call || self.is_seeking() {
                 continue;
             }
             let moment = frame.entry;

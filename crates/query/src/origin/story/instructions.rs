@@ -32,6 +32,10 @@ impl Story<'_, '_, '_> {
         let definition =
             Definition { moment: access.moment, space: access.space, instruction, frame };
         let all = touched(&definition.instruction, &state.registers);
+        // Which bytes they write is told by a vector's signs.
+        if is_masked(definition.instruction.mnemonic()) {
+            return self.lost(trail, access.moment, "masked stores are not followed");
+        }
         let Some(start) = start_of(&definition.instruction, &all, address, &state) else {
             return self.lost(trail, access.moment, "what it wrote is not known exactly");
         };
@@ -160,10 +164,13 @@ impl Story<'_, '_, '_> {
                 trail.spot = Spot::Register { cell, first };
                 trail.registers += 1;
                 if trail.registers > REGISTERS_MAX {
-                    self.asked.exact = false;
-                } else {
-                    self.later(trail);
+                    return self.lost(
+                        trail,
+                        definition.moment,
+                        "it went through too many registers",
+                    );
                 }
+                self.later(trail);
             }
             From::Memory(offset) => self.read(trail, definition, state, offset)?,
             From::Literal => {
@@ -325,6 +332,21 @@ fn start_of(
     // State that is saved has no size of its own.
     let only = || written.next().filter(|touched| touched.range.start <= address);
     holds.or_else(only).map(|touched| touched.range.start)
+}
+
+/// Stores of some bytes of a vector, chosen by the signs of another one.
+fn is_masked(mnemonic: Mnemonic) -> bool {
+    use Mnemonic as M;
+    matches!(
+        mnemonic,
+        M::Vmaskmovps
+            | M::Vmaskmovpd
+            | M::Vpmaskmovd
+            | M::Vpmaskmovq
+            | M::Maskmovq
+            | M::Maskmovdqu
+            | M::Vmaskmovdqu
+    )
 }
 
 /// What an instruction says itself.

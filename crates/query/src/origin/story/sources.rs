@@ -14,6 +14,10 @@ use crate::origin::semantics::Cell;
 use crate::program::{in_program, own_frame};
 use crate::protocol::Focus;
 
+/// How stories say that bytes are those of a file.
+const CONTENT: &str = "content of the file";
+const BY_EXECVE: &str = "put there by execve";
+
 impl Story<'_, '_, '_> {
     /// The kernel wrote the memory.
     pub(super) fn kernel(
@@ -71,24 +75,26 @@ impl Story<'_, '_, '_> {
         access: &Access,
         address: Address,
     ) -> Result<(), Failure> {
+        let zero = trail.value.iter().all(|byte| *byte == 0);
         let history = &self.engine.db.history;
         let mapped = history.mapped(access.space, address, access.moment);
         let text = match mapped {
             Some(mapped) if mapped.name.starts_with('/') => {
                 let offset = mapped.offset + (address - mapped.range.start);
-                format!("content of the file {} from offset {offset}", mapped.name)
+                format!("{CONTENT} {} from offset {offset}", mapped.name)
             }
             Some(mapped) if &*mapped.name == "[stack]" => {
                 // The program has what lies above the stack pointer that it begins with.
                 let began = self.engine.at(access.moment + 1)?.registers(access.tid);
                 let top = began.unwrap_or_default().general[gpr::RSP];
-                match address.0 < top {
-                    true => NEVER_WRITTEN.to_owned(),
-                    false => "an argument or the environment of the program".to_owned(),
+                match (address.0 < top, zero) {
+                    (true, true) => NEVER_WRITTEN.to_owned(),
+                    (true, false) => BY_EXECVE.to_owned(),
+                    (false, _) => "an argument or the environment of the program".to_owned(),
                 }
             }
-            _ if trail.value.iter().all(|byte| *byte == 0) => NEVER_WRITTEN.to_owned(),
-            _ => "put there by execve".to_owned(),
+            _ if zero => NEVER_WRITTEN.to_owned(),
+            _ => BY_EXECVE.to_owned(),
         };
         let moment = trail.moment;
         let text = self.with_string(&trail, moment, address, text)?;
@@ -104,7 +110,7 @@ impl Story<'_, '_, '_> {
         text: String,
     ) -> Result<String, Failure> {
         const STRING_MAX: u64 = 200;
-        if trail.value.iter().all(|byte| *byte == 0) && !text.starts_with("content") {
+        if trail.value.iter().all(|byte| *byte == 0) && !text.starts_with(CONTENT) {
             return Ok(text);
         }
         let session = self.engine.at(moment)?;
@@ -225,7 +231,7 @@ impl Story<'_, '_, '_> {
         let text = match (kind, change) {
             (ChangeKind::Mapped, Some(change)) if change.name.starts_with('/') => {
                 let offset = change.offset + (address - change.range.start);
-                format!("content of the file {} from offset {offset}", change.name)
+                format!("{CONTENT} {} from offset {offset}", change.name)
             }
             (ChangeKind::Mapped, Some(change)) if !change.name.is_empty() => {
                 format!("never written: {} is zero when it is mapped", change.name)
@@ -233,6 +239,14 @@ impl Story<'_, '_, '_> {
             (ChangeKind::Discarded, _) => "discarded: zero by madvise".into(),
             _ => "never written: zero when it was mapped".into(),
         };
+        let zero = trail.value.iter().all(|byte| *byte == 0);
+        if !zero && !text.starts_with(CONTENT) {
+            return self.lost(
+                trail,
+                access.moment,
+                "who wrote it since it was mapped is not known",
+            );
+        }
         let moment = trail.moment;
         let text = self.with_string(&trail, moment, address, text)?;
         self.ends_in_program(trail, HopKind::Source, access.moment, text)
@@ -245,7 +259,7 @@ impl Story<'_, '_, '_> {
         let text = match mapped {
             Some(mapped) if mapped.name.starts_with('/') => {
                 let offset = mapped.offset + (address - mapped.range.start);
-                format!("content of the file {} from offset {offset}", mapped.name)
+                format!("{CONTENT} {} from offset {offset}", mapped.name)
             }
             _ => "never written".to_owned(),
         };
